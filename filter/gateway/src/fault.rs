@@ -21,7 +21,8 @@ pub fn retry(error: &ApiError, passthrough: bool) -> Retry {
         | ErrorKind::Timeout
         | ErrorKind::Connection
         | ErrorKind::Truncated
-        | ErrorKind::Malformed => Retry::Elsewhere,
+        | ErrorKind::Malformed
+        | ErrorKind::Unsupported => Retry::Elsewhere,
         // A key that the gateway injects is the operator's; the client cannot mend it.
         ErrorKind::Authentication | ErrorKind::Permission if !passthrough => Retry::Elsewhere,
         ErrorKind::BadRequest

@@ -15,4 +15,5 @@ pub mod plan;
 pub mod provider;
 pub mod reject;
 mod relay;
+pub mod retry_after;
 pub mod ticket;

@@ -1,9 +1,13 @@
 //! An error of a provider or of the gateway, in no protocol's words. Each codec gives it its own shape.
 
+use std::time::Duration;
+
 /// What went wrong, as far as it matters to a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     BadRequest,
+    /// This model or provider cannot do what was asked; another may.
+    Unsupported,
     Authentication,
     Permission,
     NotFound,
@@ -25,8 +29,9 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    pub const ALL: [ErrorKind; 15] = [
+    pub const ALL: [ErrorKind; 16] = [
         ErrorKind::BadRequest,
+        ErrorKind::Unsupported,
         ErrorKind::Authentication,
         ErrorKind::Permission,
         ErrorKind::NotFound,
@@ -46,6 +51,7 @@ impl ErrorKind {
     pub fn name(self) -> &'static str {
         match self {
             ErrorKind::BadRequest => "bad_request",
+            ErrorKind::Unsupported => "unsupported",
             ErrorKind::Authentication => "authentication",
             ErrorKind::Permission => "permission",
             ErrorKind::NotFound => "not_found",
@@ -69,7 +75,10 @@ impl ErrorKind {
     /// HTTP status for a client when the provider gave none that fits.
     pub fn status(self) -> u16 {
         match self {
-            ErrorKind::BadRequest | ErrorKind::ContextTooLong | ErrorKind::ContentFilter => 400,
+            ErrorKind::BadRequest
+            | ErrorKind::Unsupported
+            | ErrorKind::ContextTooLong
+            | ErrorKind::ContentFilter => 400,
             ErrorKind::Authentication => 401,
             ErrorKind::Permission => 403,
             ErrorKind::NotFound => 404,
@@ -108,11 +117,20 @@ pub struct ApiError {
     pub message: String,
     /// JSON path of the member at fault.
     pub param: Option<String>,
+    /// How long to wait, where the body says it. What the headers say is the gateway's to read.
+    pub retry_after: Option<Duration>,
 }
 
 impl ApiError {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        ApiError { kind, status: kind.status(), code: None, message: message.into(), param: None }
+        ApiError {
+            kind,
+            status: kind.status(),
+            code: None,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+        }
     }
     pub fn with_code(mut self, code: &str) -> Self {
         self.code = Some(code.to_owned());

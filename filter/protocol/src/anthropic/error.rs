@@ -9,7 +9,7 @@ use crate::wire::StringOr;
 
 /// `error.type` (SDK `types/shared/error_type.py`; `request_too_large` from the API's error reference). The first
 /// row of a kind is what a client reads.
-const TYPES: [(&str, ErrorKind); 15] = [
+const TYPES: [(&str, ErrorKind); 16] = [
     ("invalid_request_error", ErrorKind::BadRequest),
     ("authentication_error", ErrorKind::Authentication),
     ("billing_error", ErrorKind::QuotaSpent),
@@ -20,6 +20,7 @@ const TYPES: [(&str, ErrorKind); 15] = [
     ("timeout_error", ErrorKind::Timeout),
     ("api_error", ErrorKind::Server),
     ("overloaded_error", ErrorKind::Overloaded),
+    ("invalid_request_error", ErrorKind::Unsupported),
     ("invalid_request_error", ErrorKind::ContextTooLong),
     ("invalid_request_error", ErrorKind::ContentFilter),
     ("api_error", ErrorKind::Connection),
@@ -90,6 +91,7 @@ pub fn of_body(status: Option<u16>, error: Option<StringOr<'_, ErrorBody<'_>>>) 
         code,
         message,
         param: param.as_ref().and_then(string),
+        retry_after: None,
     }
 }
 
@@ -137,7 +139,7 @@ struct ShownDetails<'s> {
 }
 
 pub fn encode(error: &ApiError) -> Vec<u8> {
-    let ApiError { kind, status: _, code, message, param } = error;
+    let ApiError { kind, status: _, code, message, param, retry_after: _ } = error;
     let code = code.as_deref().unwrap_or(kind.name());
     let name = TYPES.iter().find(|(_, known)| known == kind).map_or("api_error", |(name, _)| *name);
     let details = ShownDetails { error_code: code };

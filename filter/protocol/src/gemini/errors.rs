@@ -104,6 +104,7 @@ pub fn of_object(status: Option<u16>, error: &Raw<'_>) -> ApiError {
         code: reason.or(Some(name).filter(|name| !name.is_empty())).map(str::to_owned),
         message: message.to_owned(),
         param: param.map(str::to_owned),
+        retry_after: None,
     }
 }
 
@@ -168,6 +169,7 @@ fn kind(
 fn status_name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::BadRequest
+        | ErrorKind::Unsupported
         | ErrorKind::TooLarge
         | ErrorKind::ContextTooLong
         | ErrorKind::ContentFilter => "INVALID_ARGUMENT",
@@ -182,7 +184,7 @@ fn status_name(kind: ErrorKind) -> &'static str {
 }
 
 pub fn encode(error: &ApiError) -> Vec<u8> {
-    let ApiError { kind, status, code, message, param } = error;
+    let ApiError { kind, status, code, message, param, retry_after: _ } = error;
     // google-genai raises only for a code from 400 on.
     let status = if (400..600).contains(status) { *status } else { kind.status() };
     let mut out = Vec::with_capacity(256);

@@ -83,6 +83,7 @@ pub fn decode(status: u16, body: &[u8]) -> ApiError {
         code: told.code.filter(|code| !code.is_empty()).or(told.kind),
         message: told.message,
         param: told.param,
+        retry_after: None,
     }
 }
 
@@ -132,7 +133,7 @@ fn shorten(message: &mut String) {
 }
 
 /// Codes and types that say it all, whatever the status.
-const WORDS: [(&str, ErrorKind); 31] = [
+const WORDS: [(&str, ErrorKind); 32] = [
     ("insufficient_quota", ErrorKind::QuotaSpent),
     ("billing_hard_limit_reached", ErrorKind::QuotaSpent),
     ("billing_not_active", ErrorKind::QuotaSpent),
@@ -164,6 +165,7 @@ const WORDS: [(&str, ErrorKind); 31] = [
     ("api_error", ErrorKind::Server),
     ("timeout", ErrorKind::Timeout),
     ("timeout_error", ErrorKind::Timeout),
+    ("unsupported", ErrorKind::Unsupported), // a gateway such as this one
 ];
 
 /// Sentences of providers whose codes say too little: (lower case, kind).
@@ -219,6 +221,7 @@ fn classify(status: u16, told: &Told) -> ErrorKind {
 fn words(kind: ErrorKind) -> (&'static str, &'static str, bool) {
     match kind {
         ErrorKind::BadRequest => ("invalid_request_error", "bad_request", false),
+        ErrorKind::Unsupported => ("invalid_request_error", "unsupported", false),
         ErrorKind::Authentication => ("invalid_request_error", "invalid_api_key", false),
         ErrorKind::Permission => ("invalid_request_error", "permission_denied", false),
         ErrorKind::NotFound => ("invalid_request_error", "not_found", false),
@@ -238,7 +241,7 @@ fn words(kind: ErrorKind) -> (&'static str, &'static str, bool) {
 
 /// `{"error": {…}}`, as a body and as the last event of a stream that failed.
 pub fn encode(error: &ApiError, out: &mut Vec<u8>) {
-    let ApiError { kind, status: _, code, message, param } = error;
+    let ApiError { kind, status: _, code, message, param, retry_after: _ } = error;
     let (class, usual, always) = words(*kind);
     let mut object = Object::open(out);
     let mut inner = object.object("error");
