@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod attempt;
 pub mod config;
+mod date;
 pub mod duration;
 pub mod exchange;
 pub mod fault;

@@ -1,5 +1,7 @@
 //! An error of a provider or of the gateway, in no protocol's words. Each codec gives it its own shape.
 
+pub mod wait;
+
 use std::time::Duration;
 
 /// What went wrong, as far as it matters to a program.

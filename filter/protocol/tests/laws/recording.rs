@@ -1,5 +1,5 @@
 //! The recordings of real traffic that the laws are tried on. They are other people's: read where they lie,
-//! `$ATTACHE_RECORDINGS` or `../shared/recordings/recordings.jsonl` beside the repository, never copied.
+//! `recordings.jsonl` in `$ATTACHE_RECORDINGS` or `../shared/recordings` beside the repository, never copied.
 
 use attache_protocol::codec::{Line, Protocol};
 use serde::Deserialize;
@@ -46,8 +46,9 @@ struct Answered {
 
 /// The recordings of the protocols that have a codec; empty (and said so) where they are absent.
 pub fn all() -> Vec<Recording> {
-    let beside = format!("{}/../shared/recordings/recordings.jsonl", files::TOP);
-    let path = files::setting("ATTACHE_RECORDINGS").unwrap_or(beside);
+    let beside = format!("{}/../shared/recordings", files::TOP);
+    let folder = files::setting("ATTACHE_RECORDINGS").unwrap_or(beside);
+    let path = format!("{folder}/recordings.jsonl");
     let Some(text) = files::read(&path) else {
         static SAID: std::sync::Once = std::sync::Once::new();
         SAID.call_once(|| {
