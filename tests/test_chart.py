@@ -65,7 +65,8 @@ def test_origin_decides_address_and_trust(tmp_path: Path) -> None:
             {"name": "address", "provider": "openai", "origin": "http://[::1]:8000"},
         ]
     )
-    public, private, address = yaml.safe_load(rendering(tmp_path, given)["envoy.yaml"])["static_resources"]["clusters"]
+    clusters = clusters_of(rendering(tmp_path, given))
+    public, private, address = (clusters[f"origin.{name}"] for name in ("public", "private", "address"))
     assert places(public) == ("LOGICAL_DNS", "llm.example", 8443)
     tls = public["transport_socket"]["typed_config"]
     assert tls["sni"] == "llm.example"
@@ -78,8 +79,9 @@ def test_origin_decides_address_and_trust(tmp_path: Path) -> None:
 def test_key_goes_where_its_row_says_and_nowhere_for_passthrough(tmp_path: Path) -> None:
     given = gateway([{"name": name} for name in TABLE] + [{"name": "own", "provider": "openai", "credentials": "passthrough"}])
     files = rendering(tmp_path, given)
-    for cluster in yaml.safe_load(files["envoy.yaml"])["static_resources"]["clusters"]:
-        name, injected = cluster["name"], injectors(cluster)
+    clusters = clusters_of(files)
+    for name in [*TABLE, "own"]:
+        injected = injectors(clusters[name])
         assert (f"secret-{name}.yaml" in files) == bool(injected) == (name != "own")
         for one in injected:
             assert (one["header"], one.get("header_value_prefix", "")) == tuple(TABLE[name]["credential"].values())
@@ -124,6 +126,20 @@ def test_faults_come_all_at_once_with_path_and_hint(tmp_path: Path) -> None:
     assert "templates/" not in message
 
 
+def test_names_of_the_gateways_own_clusters_are_taken(tmp_path: Path) -> None:
+    message = refusal(tmp_path, gateway([{"name": "whole", "provider": "openai"}, {"name": "origin", "provider": "openai"}]))
+    assert message.splitlines()[0] == "config: 2 faults"
+    assert "gateway.providers[1].name: `origin` is a name of the gateway's own; take another" in message
+
+
+def test_an_attempt_can_be_made_where_no_name_resolves(tmp_path: Path) -> None:
+    """Envoy answers by itself where a cluster has no host; the place that refuses connections is a host."""
+    clusters = clusters_of(rendering(tmp_path, gateway([{"name": "openai"}])))
+    assert clusters["openai"]["cluster_type"]["typed_config"]["clusters"] == ["origin.openai", "nowhere"]
+    assert places(clusters["nowhere"]) == ("STATIC", "127.0.0.1", 0)
+    assert "load_assignment" not in clusters["none"]
+
+
 def gateway(providers: list[dict[str, Any]], models: list[str] | None = None, provider: str | None = None) -> dict[str, Any]:
     target = {"provider": provider or providers[0]["name"]}
     return {"gateway": {"providers": providers, "routes": [{"models": models or ["*"], "targets": [target]}]}}
@@ -158,6 +174,10 @@ def authority() -> str:
     import certifi
 
     return Path(certifi.where()).read_text()
+
+
+def clusters_of(files: dict[str, str]) -> dict[str, dict[str, Any]]:
+    return {cluster["name"]: cluster for cluster in yaml.safe_load(files["envoy.yaml"])["static_resources"]["clusters"]}
 
 
 def places(cluster: dict[str, Any]) -> tuple[str, str, int]:

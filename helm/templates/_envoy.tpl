@@ -1,4 +1,4 @@
-{{- /* envoy.yaml: the bootstrap. One listener, one route for everything, one cluster for each provider. */ -}}
+{{- /* envoy.yaml: the bootstrap. One listener, one route for everything, clusters for each provider. */ -}}
 {{- define "attache.envoy" -}}
 {{- $values := .Values -}}
 {{- $providers := include "attache.providers" . | fromJsonArray -}}
@@ -19,13 +19,17 @@ static_resources:
               typed_config:
                 {{- include "attache.http" (dict "values" $values "providers" $providers) | nindent 16 }}
   clusters:
-    {{- range $providers }}
-    - {{ include "attache.cluster" (dict "values" $values "provider" .) | nindent 6 | trim }}
+    {{- range $provider := $providers }}
+    - {{ include "attache.origin" (dict "values" $values "provider" $provider) | nindent 6 | trim }}
+    {{- range $provider.clusters }}
+    - {{ include "attache.cluster" (dict "values" $values "provider" $provider "name" . "bare" false) | nindent 6 | trim }}
     {{- end }}
+    {{- end }}
+    {{- include "attache.nowhere" (dict "values" $values) | nindent 4 }}
 # The filter's metrics carry their labels in the name: `attache_attempts;provider=openai;class=ok`.
 stats_config:
   stats_tags:
-    {{- range list "provider" "model" "class" "client" "type" }}
+    {{- range list "provider" "key" "model" "class" "client" "type" }}
     - {tag_name: {{ . }}, regex: '^wasmcustom\..*?(;{{ . }}=([^;]*))'}
     {{- end }}
 overload_manager:

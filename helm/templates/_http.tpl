@@ -64,14 +64,15 @@ route_config:
                       # The entry begins with the cluster's name and a slash; the filter's ticket follows.
                       prefix_match_map:
                         map:
-                          {{- range .providers }}
-                          {{ printf "%s/" .name | quote }}:
-                            action:
-                              name: {{ .name | quote }}
-                              typed_config:
-                                "@type": type.googleapis.com/envoy.extensions.router.cluster_specifiers.matcher.v3.ClusterAction
-                                cluster: {{ .name | quote }}
+                          {{- range $provider := .providers }}
+                          {{- range $provider.clusters }}
+                          {{ printf "%s/" . | quote }}:
+                            {{- include "attache.action" . | nindent 28 }}
                           {{- end }}
+                          {{- end }}
+                    # Otherwise a retry would go to the cluster of the attempt before, whatever it was made for.
+                    on_no_match:
+                      {{- include "attache.action" "none" | nindent 22 }}
             retry_policy:
               # 599 is the filter's word for "the next target, please". The filter sets the number for each request.
               retry_on: connect-failure,refused-stream,reset,retriable-status-codes
@@ -79,4 +80,13 @@ route_config:
               num_retries: 1
               refresh_cluster_on_retry: true
               retry_back_off: {base_interval: 0.005s, max_interval: 0.050s}
+{{- end -}}
+
+{{- /* A match: that cluster. */ -}}
+{{- define "attache.action" -}}
+action:
+  name: {{ . | quote }}
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.router.cluster_specifiers.matcher.v3.ClusterAction
+    cluster: {{ . | quote }}
 {{- end -}}

@@ -7,22 +7,45 @@
 {{- $faults := list -}}
 {{- $providers := list -}}
 {{- $names := list -}}
+{{- $form := "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" -}}
+{{- /* Clusters of the chart's own, and the first parts of others' names. */ -}}
+{{- $ours := list "bare" "none" "nowhere" "origin" "whole" -}}
 {{- if not .Values.gateway.providers -}}
   {{- $faults = append $faults "gateway.providers: none; at least one is needed" -}}
 {{- end -}}
 {{- range $i, $given := .Values.gateway.providers -}}
   {{- $path := printf "gateway.providers[%d]" $i -}}
   {{- $name := $given.name | default "" | toString -}}
-  {{- if not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" $name) -}}
+  {{- if not (regexMatch $form $name) -}}
     {{- $faults = append $faults (printf "%s.name: expected lower-case letters, digits and inner hyphens, found `%s`" $path $name) -}}
   {{- else if has $name $names -}}
     {{- $faults = append $faults (printf "%s.name: a second provider named `%s`; names must differ" $path $name) -}}
+  {{- else if has $name $ours -}}
+    {{- $faults = append $faults (printf "%s.name: `%s` is a name of the gateway's own; take another" $path $name) -}}
   {{- end -}}
   {{- $names = append $names $name -}}
   {{- $row := $given.provider | default $name -}}
   {{- $credentials := $given.credentials | default "inject" -}}
   {{- if not (has $credentials (list "inject" "passthrough")) -}}
     {{- $faults = append $faults (printf "%s.credentials: expected `inject` or `passthrough`, found `%v`" $path $credentials) -}}
+  {{- end -}}
+  {{- $keys := list -}}
+  {{- range $k, $key := $given.keys -}}
+    {{- $name := $key.name | default "" | toString -}}
+    {{- if not (regexMatch $form $name) -}}
+      {{- $faults = append $faults (printf "%s.keys[%d].name: expected lower-case letters, digits and inner hyphens, found `%s`" $path $k $name) -}}
+    {{- else if has $name $keys -}}
+      {{- $faults = append $faults (printf "%s.keys[%d].name: a second key named `%s`; names must differ" $path $k $name) -}}
+    {{- end -}}
+    {{- $keys = append $keys $name -}}
+  {{- end -}}
+  {{- if and $keys (eq $credentials "passthrough") -}}
+    {{- $faults = append $faults (printf "%s.keys: no key is used with `credentials: passthrough`; leave one of both out" $path) -}}
+  {{- end -}}
+  {{- $clusters := list $name -}}
+  {{- if $keys -}}
+    {{- $clusters = list -}}
+    {{- range $keys -}}{{- $clusters = append $clusters (printf "%s.%s" $name .) -}}{{- end -}}
   {{- end -}}
   {{- if not (hasKey $table $row) -}}
     {{- $where := ternary "provider" "name" (hasKey $given "provider") -}}
@@ -42,7 +65,7 @@
       {{- end -}}
       {{- $host := regexReplaceAll ":[0-9]+$" $authority "" | trimPrefix "[" | trimSuffix "]" -}}
       {{- $ip := or (contains ":" $host) (regexMatch "^[0-9]+(\\.[0-9]+){3}$" $host) -}}
-      {{- $providers = append $providers (dict "name" $name "tls" (eq $scheme "https") "host" $host "port" $port "ip" $ip "inject" (eq $credentials "inject") "header" $entry.credential.header "prefix" $entry.credential.prefix) -}}
+      {{- $providers = append $providers (dict "name" $name "clusters" $clusters "tls" (eq $scheme "https") "host" $host "port" $port "ip" $ip "inject" (eq $credentials "inject") "header" $entry.credential.header "prefix" $entry.credential.prefix) -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
