@@ -140,6 +140,20 @@ def test_an_attempt_can_be_made_where_no_name_resolves(tmp_path: Path) -> None:
     assert "load_assignment" not in clusters["none"]
 
 
+def test_the_hop_for_held_streams_has_the_key_but_not_the_filter(tmp_path: Path) -> None:
+    """The filter runs once, in `whole`; the listener that sends on to `bare.*` is inside Envoy, and never tries again."""
+    files = rendering(tmp_path, gateway([{"name": "openai"}, {"name": "own", "provider": "openai", "credentials": "passthrough"}]))
+    clusters = clusters_of(files)
+    assert filters(clusters["whole"]) == ["attache", "envoy.filters.http.upstream_codec"]
+    assert filters(clusters["bare.openai"]) == filters(clusters["openai"])[1:]
+    assert injectors(clusters["bare.openai"]) == injectors(clusters["openai"]) and not injectors(clusters["bare.own"])
+    listener = yaml.safe_load(files["envoy.yaml"])["static_resources"]["listeners"][1]
+    assert (listener["name"], listener["internal_listener"]) == ("whole", {}) and "address" not in listener
+    connections = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    (route,) = connections["route_config"]["virtual_hosts"][0]["routes"]
+    assert route["route"] == {"cluster_header": "x-attache-cluster", "timeout": "0s"}
+
+
 def gateway(providers: list[dict[str, Any]], models: list[str] | None = None, provider: str | None = None) -> dict[str, Any]:
     target = {"provider": provider or providers[0]["name"]}
     return {"gateway": {"providers": providers, "routes": [{"models": models or ["*"], "targets": [target]}]}}
@@ -184,6 +198,11 @@ def places(cluster: dict[str, Any]) -> tuple[str, str, int]:
     endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
     address = endpoint["address"]["socket_address"]
     return cluster["type"], address["address"], address["port_value"]
+
+
+def filters(cluster: dict[str, Any]) -> list[str]:
+    options = cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
+    return [one["name"] for one in options["http_filters"]]
 
 
 def injectors(cluster: dict[str, Any]) -> list[dict[str, Any]]:
