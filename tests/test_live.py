@@ -122,6 +122,7 @@ def test_reload_with_exchanges_in_flight(small: Gateway, quiet: World) -> None:
 def test_failover_of_an_exchange_that_began_before_a_reload(small: Gateway, quiet: World) -> None:
     """An attempt that fails after the reload goes to the target that was planned before it."""
     both = copy.deepcopy(small.values["gateway"])
+    del both["routes"][0]["onError"]
     both["routes"][0]["targets"].append({"provider": "anthropic", "model": "claude-haiku-4-5"})
     both["routes"].append({"models": ["both"], "targets": [{"provider": "openai"}]})
     small.reload(both)
@@ -294,7 +295,7 @@ def test_metrics_count_what_a_translation_dropped(quiet: World) -> None:
 
 @pytest.mark.parametrize("tail, until, ends", [
     ([{"stall": True}], "It", "cancelled"),
-    ([{"reset": True}], None, "cut"),
+    ([{"reset": True}], None, "truncated"),
     (["data: {\"id\""], None, "truncated"),
     (["data: {x}\n\n"], None, "malformed_answer"),
     (["data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n", {"stall": True}], "[DONE]", "ok"),

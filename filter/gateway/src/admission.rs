@@ -4,17 +4,17 @@ use std::borrow::Cow;
 
 use attache_protocol::codec::{Line, Protocol, View};
 use attache_protocol::error::{ApiError, ErrorKind};
-use attache_protocol::request::Signature;
+use attache_protocol::request::{ReasoningAmount, Request, Signature};
 use attache_protocol::wire::Fault;
 
-use crate::config::{Credentials, suggest};
-use crate::gateway::{Gateway, Route};
-use crate::headers::{CREDENTIAL_HEADERS, OTHER_PRIVATE, is_ours, protocol_headers};
-use crate::plan::plan;
-use crate::ticket::{ClientCredential, Step, Ticket};
-
-/// The largest body that is read: what Envoy buffers (the chart's `bufferLimitBytes`).
-pub const MAX_BODY: u64 = 32 * 1024 * 1024;
+use crate::config::{Credentials, Delivery, suggest};
+use crate::failover::EXTRA_ATTEMPTS;
+use crate::gateway::{FIRST_TOKEN, FIRST_TOKEN_THINKING, Gateway, Limits, Route};
+use crate::headers::{CREDENTIAL_HEADERS, DELIVERY_HEADER, OTHER_PRIVATE, is_ours, protocol_headers};
+use crate::outcome::Around;
+use crate::plan::{Circumstances, knows_conversations, plan};
+use crate::sticky::{SESSION_HEADERS, conversation};
+use crate::ticket::{ClientCredential, Policy, Progress, Ticket};
 
 /// The longest name of a model, in bytes: no provider has one near it, and it stands in paths, headers and every attempt.
 const LONGEST_MODEL: usize = 512;
@@ -28,16 +28,31 @@ pub struct Admission {
     query: String,
     credential: Option<ClientCredential>,
     headers: Vec<(String, String)>,
+    delivery: Option<Delivery>,
+    session: Option<String>,
 }
 
 /// The body was good too: what goes to the attempts.
 #[derive(Debug)]
 pub struct Admitted {
     pub ticket: Ticket,
-    /// Milliseconds that one attempt may take until its answer (a stream: its first token) is there.
+    /// The most attempts after the first.
+    pub retries: usize,
+    /// Milliseconds that one attempt may take until its head is let through.
     pub attempt_timeout: u64,
+    /// The attempt is not ended by that: another is made beside it.
+    pub hedged: bool,
     /// Milliseconds for everything.
     pub total_timeout: u64,
+}
+
+impl Admitted {
+    /// The filter state that sends the first attempt.
+    pub fn state(self) -> Vec<u8> {
+        let progress = Progress { number: 1, ..Progress::default() };
+        let entry = self.ticket.entry(progress.clone());
+        entry.state(&progress)
+    }
 }
 
 /// A request that the gateway answers itself, in the client's protocol.
@@ -108,7 +123,7 @@ fn guess(path: &str, head: &Head<'_>) -> Protocol {
 
 impl Admission {
     /// Reads the head of a request.
-    pub fn begin(head: &Head<'_>) -> Result<Admission, Reject> {
+    pub fn begin(head: &Head<'_>, limits: &Limits) -> Result<Admission, Reject> {
         let path = head.get(":path").unwrap_or_default();
         let Some((protocol, line)) = recognise(path) else {
             let protocol = guess(path, head);
@@ -132,40 +147,43 @@ impl Admission {
         if head
             .get("content-length")
             .and_then(|length| length.parse::<u64>().ok())
-            .is_some_and(|length| length > MAX_BODY)
+            .is_some_and(|length| length > limits.body)
         {
-            return Err(Reject { protocol, error: too_large() });
+            return Err(Reject { protocol, error: too_large(limits) });
         }
         if let Some(encoding) = head.get("content-encoding").filter(|encoding| *encoding != "identity") {
             let message = format!("the body is encoded as `{}`; send it plain", shorten(encoding));
             return reject(ErrorKind::BadRequest, 415, "unsupported_content_encoding", message);
         }
+        let delivery = match head.get(DELIVERY_HEADER).map(|text| (text, Delivery::parse(text))) {
+            Some((text, None)) => {
+                let message = format!(
+                    "header {DELIVERY_HEADER}: expected `live` or `whole`, found `{}`",
+                    shorten(text)
+                );
+                return reject(ErrorKind::BadRequest, 400, "invalid_header", message);
+            }
+            Some((_, delivery)) => delivery,
+            None => None,
+        };
+        let session = SESSION_HEADERS.iter().find_map(|name| head.get(name)).map(str::to_owned);
         let (query, key) = query_without_key(path.split_once('?').map_or("", |(_, query)| query));
         let credential = client_credential(head, key);
         let headers = protocol_headers(protocol)
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), head.get(name)?.to_owned())))
             .collect();
-        Ok(Admission { protocol, line, path: path.to_owned(), query, credential, headers })
+        let path = path.to_owned();
+        Ok(Admission { protocol, line, path, query, credential, headers, delivery, session })
     }
 
-    /// Reads the body and plans. `now` tells Unix time in seconds, and is asked only where an answer will need it.
-    pub fn admit(
-        self,
-        gateway: &Gateway,
-        body: &[u8],
-        now: impl FnOnce() -> u64,
-    ) -> Result<Admitted, Reject> {
+    /// Reads the body and plans.
+    pub fn admit(self, gateway: &Gateway, body: &[u8], around: &Around<'_>) -> Result<Admitted, Reject> {
         let protocol = self.protocol;
-        self.admitted(gateway, body, now).map_err(|error| Reject { protocol, error })
+        self.admitted(gateway, body, around).map_err(|error| Reject { protocol, error })
     }
 
-    fn admitted(
-        self,
-        gateway: &Gateway,
-        body: &[u8],
-        now: impl FnOnce() -> u64,
-    ) -> Result<Admitted, ApiError> {
+    fn admitted(self, gateway: &Gateway, body: &[u8], around: &Around<'_>) -> Result<Admitted, ApiError> {
         let text = std::str::from_utf8(body).map_err(|error| {
             let message = format!("the body is not valid UTF-8 (at byte {})", error.valid_up_to());
             ApiError::new(ErrorKind::BadRequest, message).with_code("invalid_utf8")
@@ -178,11 +196,21 @@ impl Admission {
         let model = Some(&*request.model).filter(|model| model.len() <= LONGEST_MODEL);
         let route = model.and_then(|model| gateway.route(model));
         let route = route.ok_or_else(|| unknown_model(gateway, &request.model))?;
-        let steps = plan(route, &request)?;
+        let body_length = body.len() as u64;
+        let single = body_length > gateway.limits.replay;
+        let known = knows_conversations(&route.targets);
+        let conversation = if known { conversation(self.session.as_deref(), &request) } else { 0 };
+        let circumstances = Circumstances { now: around.now, store: around.store, conversation, body_length };
+        let (plan, home) = plan(route, &request, &circumstances)?;
         let passes =
             route.targets.iter().any(|target| target.provider.credentials == Credentials::Passthrough);
-        let translated = steps.iter().filter_map(Step::row).any(|row| row.protocol != self.protocol);
-        let now = if translated { now() } else { 0 };
+        let policy = policy(gateway, route, &request, self.delivery, plan.len(), around.now);
+        let (attempt_timeout, hedged) = attempt_timeout(&policy, request.stream);
+        let retries = match (single, hedged) {
+            (true, _) => 0,
+            (_, true) => plan.len() - 1,
+            (_, false) => plan.len() - 1 + EXTRA_ATTEMPTS,
+        };
         let ticket = Ticket {
             protocol: self.protocol,
             path: self.path,
@@ -190,32 +218,64 @@ impl Admission {
             stream: request.stream,
             view: View {
                 model: request.model.to_string(),
-                now,
+                now: around.now / 1000,
                 include_usage: request.include_usage,
                 sse: self.line.sse,
             },
             credential: self.credential.filter(|_| passes),
             headers: self.headers,
             mixed: Signature::may_be_carried(body),
-            body_length: body.len() as u64,
-            plan: steps,
+            body_length,
+            single,
+            plan,
+            policy,
+            conversation,
+            home,
         };
-        Ok(Admitted {
-            attempt_timeout: attempt_timeout(route, request.stream),
-            total_timeout: route.total.millis,
-            ticket,
-        })
+        Ok(Admitted { ticket, retries, attempt_timeout, hedged, total_timeout: route.total.millis })
     }
 }
 
-fn attempt_timeout(route: &Route, stream: bool) -> u64 {
-    if stream { route.first_token.millis } else { route.answer.millis }
+/// The route's limits and rules for this request.
+fn policy(
+    gateway: &Gateway,
+    route: &Route,
+    request: &Request<'_>,
+    delivery: Option<Delivery>,
+    steps: usize,
+    now: u64,
+) -> Policy {
+    let thinks = !matches!(request.reasoning.amount, ReasoningAmount::Unset | ReasoningAmount::Off);
+    let first_token = route.first_token.unwrap_or(if thinks { FIRST_TOKEN_THINKING } else { FIRST_TOKEN });
+    let whole = request.stream && delivery.unwrap_or(route.delivery) == Delivery::Whole;
+    let hedge_after = route.hedge_after.filter(|_| request.stream && !whole && steps > 1);
+    Policy {
+        whole,
+        hedge_after: hedge_after.map(|after| after.millis),
+        first_token: first_token.millis,
+        idle: route.idle.millis,
+        min_throughput: route.min_throughput,
+        answer: route.answer.millis,
+        deadline: now + route.total.millis,
+        wait_limit: route.wait_limit.millis,
+        on_error: route.on_error.clone(),
+        health: gateway.health,
+    }
+}
+
+/// What the router is told of the time that an attempt may take, and whether it then makes another beside it. A stream
+/// that is held whole has its first-token limit elsewhere ([`crate::ticket`], the cluster `whole`).
+fn attempt_timeout(policy: &Policy, stream: bool) -> (u64, bool) {
+    match (stream && !policy.whole, policy.hedge_after) {
+        (true, Some(after)) => (after, true),
+        (true, None) => (policy.first_token, false),
+        (false, _) => (policy.answer, false),
+    }
 }
 
 /// The answer to a body over the limit.
-pub fn too_large() -> ApiError {
-    let message =
-        format!("the body is larger than {} MiB, the most that can be read and tried again", MAX_BODY >> 20);
+pub fn too_large(limits: &Limits) -> ApiError {
+    let message = format!("the body is larger than {} MiB, the most that can be read", limits.body >> 20);
     ApiError::new(ErrorKind::TooLarge, message).with_code("body_too_large")
 }
 

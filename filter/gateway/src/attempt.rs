@@ -6,19 +6,19 @@
 use attache_protocol::codec::{Codec, Loss, Protocol, SameProtocol};
 use attache_protocol::error::{ApiError, ErrorKind};
 
-use crate::headers::{CREDENTIAL_HEADERS, KEY_OWNER_HEADERS, protocol_headers};
+use crate::headers::{
+    CLUSTER_HEADER, CREDENTIAL_HEADERS, KEY_OWNER_HEADERS, PER_TRY_HEADER, protocol_headers,
+};
 use crate::provider::Row;
-use crate::ticket::{Step, Ticket};
+use crate::ticket::{Entry, Progress, Step, Ticket};
 
 /// Sent to Anthropic when the client speaks another protocol (anthropic SDK `_client.py`, default headers).
 const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
-/// One attempt, from its ticket.
+/// One attempt, from the filter state that sent it.
 #[derive(Debug)]
 pub struct Attempt {
-    pub ticket: Ticket,
-    /// Which step of the plan, from 0.
-    index: usize,
+    entry: Entry,
     step: Step,
     row: &'static Row,
     pub losses: Vec<Loss>,
@@ -32,35 +32,44 @@ pub struct Outgoing {
     pub authority: String,
     pub set: Vec<(String, String)>,
     pub remove: Vec<String>,
-    /// The filter state for the next attempt, should this one fail; `None`: this is the last.
+    /// Filter state to be written at once, where the next target may be asked before this one has failed.
     pub next: Option<Vec<u8>>,
     /// The body is read and perhaps rewritten ([`Attempt::rewrite`]).
     pub needs_body: bool,
 }
 
 impl Attempt {
-    /// From the filter state ([`Ticket::state`]). `None`: there is no such ticket or step.
+    /// From the filter state ([`Entry::state`]). `None`: there is no such ticket or step.
     pub fn new(state: &[u8]) -> Option<Attempt> {
-        let (number, ticket) = Ticket::read(state)?;
-        let index = usize::from(number.checked_sub(1)?);
-        let step = ticket.plan.get(index)?.clone();
+        let entry = Entry::read(state)?;
+        let step = entry.ticket.plan.get(usize::from(entry.progress.step))?.clone();
         let row = step.row()?;
-        Some(Attempt { ticket, index, step, row, losses: Vec::new() })
+        Some(Attempt { entry, step, row, losses: Vec::new() })
     }
 
+    pub fn ticket(&self) -> &Ticket {
+        &self.entry.ticket
+    }
+    pub fn progress(&self) -> &Progress {
+        &self.entry.progress
+    }
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
     pub fn step(&self) -> &Step {
         &self.step
     }
     /// Which attempt this is, from 1.
     pub fn number(&self) -> u16 {
-        u16::try_from(self.index + 1).unwrap_or(u16::MAX)
+        self.entry.progress.number
     }
-    pub fn next(&self) -> Option<&Step> {
-        self.ticket.plan.get(self.index + 1)
+    /// The whole stream is held, and the router behind this attempt is told how long its head may take.
+    pub fn delivers_whole(&self) -> bool {
+        self.ticket().policy.whole && self.ticket().stream
     }
     /// Client and provider speak the same protocol.
     pub fn same_protocol(&self) -> bool {
-        self.row.protocol == self.ticket.protocol
+        self.row.protocol == self.ticket().protocol
     }
     /// The provider's codec.
     pub fn provider(&self) -> &'static dyn Codec {
@@ -68,7 +77,7 @@ impl Attempt {
     }
     /// The client's codec.
     pub fn client(&self) -> &'static dyn Codec {
-        self.ticket.protocol.codec()
+        self.ticket().protocol.codec()
     }
 
     /// The head of this attempt's request.
@@ -76,30 +85,47 @@ impl Attempt {
         let mut set: Vec<(String, String)> = self.credential().into_iter().collect();
         if self.same_protocol() {
             let own = |name: &str| self.step.passthrough || !KEY_OWNER_HEADERS.contains(&name);
-            set.extend(self.ticket.headers.iter().filter(|(name, _)| own(name)).cloned());
+            set.extend(self.ticket().headers.iter().filter(|(name, _)| own(name)).cloned());
         }
         if self.row.protocol == Protocol::Anthropic
             && !set.iter().any(|(name, _)| name == ANTHROPIC_VERSION.0)
         {
             set.push((ANTHROPIC_VERSION.0.to_owned(), ANTHROPIC_VERSION.1.to_owned()));
         }
+        if self.delivers_whole() {
+            set.push((CLUSTER_HEADER.to_owned(), self.step.cluster()));
+            set.push((PER_TRY_HEADER.to_owned(), self.ticket().policy.first_token.to_string()));
+        }
         let remove =
             self.left_over().into_iter().filter(|name| !set.iter().any(|(key, _)| key == name)).collect();
         Outgoing {
-            path: Some(self.path()).filter(|path| self.index > 0 || *path != self.ticket.path),
+            path: Some(self.path()).filter(|path| self.number() > 1 || *path != self.ticket().path),
             authority: self.step.authority.clone(),
             set,
             remove,
-            next: self.next().map(|_| self.ticket.state(self.number() + 1)),
+            next: self.hedge(),
             needs_body: !self.same_protocol() || self.edits().is_some(),
         }
+    }
+
+    /// What the router tries beside this attempt when its first token is late.
+    fn hedge(&self) -> Option<Vec<u8>> {
+        self.ticket().policy.hedge_after?;
+        let progress = self.progress();
+        let here = usize::from(progress.step);
+        let other = (here + 1..self.ticket().plan.len()).find(|index| !progress.tried(*index));
+        let other = other?;
+        let mut hedged = progress.clone();
+        hedged.step = u8::try_from(other).unwrap_or(u8::MAX);
+        hedged.number += 1;
+        Some(self.entry.state(&hedged))
     }
 
     /// Headers that may be there and are not this provider's: keys injected for another provider above all. The
     /// listener filter has taken the client's own away, so only what later attempts add must be looked for.
     fn left_over(&self) -> Vec<String> {
-        if self.index == 0 {
-            return self.ticket.headers.iter().map(|(name, _)| name.clone()).collect();
+        if self.number() <= 1 {
+            return self.ticket().headers.iter().map(|(name, _)| name.clone()).collect();
         }
         let of_protocols = Protocol::ALL.into_iter().flat_map(protocol_headers);
         CREDENTIAL_HEADERS.iter().chain(of_protocols).map(|name| (*name).to_owned()).collect()
@@ -107,7 +133,7 @@ impl Attempt {
 
     /// The credential header, for providers that get the client's own.
     fn credential(&self) -> Option<(String, String)> {
-        let client = self.ticket.credential.as_ref().filter(|_| self.step.passthrough)?;
+        let client = self.ticket().credential.as_ref().filter(|_| self.step.passthrough)?;
         if self.same_protocol() {
             // As it came: a protocol may know several ways to authenticate.
             return Some((client.header.clone(), client.value.clone()));
@@ -118,20 +144,20 @@ impl Attempt {
 
     /// The provider's path; a client of the same protocol keeps its query.
     fn path(&self) -> String {
-        if !self.same_protocol() || self.ticket.query.is_empty() {
+        if !self.same_protocol() || self.ticket().query.is_empty() {
             let sse_added = self.same_protocol() && self.step.path.contains('?');
             // The client's own way of streaming: without `alt=sse` Gemini sends a JSON array.
             return if sse_added { before_query(&self.step.path).to_owned() } else { self.step.path.clone() };
         }
-        format!("{}?{}", before_query(&self.step.path), self.ticket.query)
+        format!("{}?{}", before_query(&self.step.path), self.ticket().query)
     }
 
     fn edits(&self) -> Option<SameProtocol<'_>> {
-        let model = Some(self.step.model.as_str()).filter(|model| *model != self.ticket.view.model);
+        let model = Some(self.step.model.as_str()).filter(|model| *model != self.ticket().view.model);
         let add_usage =
-            self.ticket.stream && !self.ticket.view.include_usage && !self.row.dialect.no_stream_options;
+            self.ticket().stream && !self.ticket().view.include_usage && !self.row.dialect.no_stream_options;
         let respelled = self.row.dialect.respells();
-        let others = self.ticket.mixed;
+        let others = self.ticket().mixed;
         let edited = model.is_some() || add_usage || respelled || others;
         edited.then_some(SameProtocol { model, add_usage, others })
     }
@@ -151,9 +177,9 @@ impl Attempt {
             return Ok(edits.and_then(|edits| self.provider().edit_request(text, &self.row.dialect, &edits)));
         }
         let line = attache_protocol::codec::Line {
-            model: Some(self.ticket.view.model.clone()),
-            stream: self.ticket.stream,
-            sse: self.ticket.view.sse,
+            model: Some(self.ticket().view.model.clone()),
+            stream: self.ticket().stream,
+            sse: self.ticket().view.sse,
         };
         let mut request = self.client().decode_request(&line, text).map_err(|_| unreadable())?;
         // Where the provider's protocol requires a limit and the client gave none.

@@ -1,9 +1,12 @@
 //! What was typed: the `gateway:` part of the values, strict, and every fault of it at once.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::duration::Duration;
+use crate::failover::Action;
 
 /// The gateway's configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -14,6 +17,37 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// Which models are served, and by what. Exact names win over globs, then the first in the list.
     pub routes: Vec<RouteConfig>,
+    /// When a target or a key is left alone for a while.
+    #[serde(default)]
+    pub health: HealthConfig,
+}
+
+/// When the circuit of a target or a key opens, and for how long it is left alone.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HealthConfig {
+    /// So many failures in a row open it. Default 5.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000)))]
+    pub consecutive_failures: Option<u64>,
+    /// So does this share of failures among the window's answers, in per cent. Default 50.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100)))]
+    pub error_rate: Option<u64>,
+    /// The least answers of a window for `errorRate` to count. Default 10.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10000)))]
+    pub minimum_requests: Option<u64>,
+    /// Default 30s.
+    pub window: Option<Duration>,
+    /// The first time that it is left alone; each further one is twice as long. Default 5s.
+    pub cool_down: Option<Duration>,
+    /// The longest. Default 20s.
+    pub max_cool_down: Option<Duration>,
+    /// How long a key is left alone that its provider refused (401, 403). Default 1m.
+    pub refused_key: Option<Duration>,
+    /// How long a key is left alone whose quota or credit is spent, where the provider does not say. Default 5m.
+    pub spent_quota: Option<Duration>,
+    /// A time told by a provider (`Retry-After` …) is believed up to this. Default 1h.
+    pub longest_told: Option<Duration>,
 }
 
 /// One provider: a row of the provider table, perhaps at another origin.
@@ -32,6 +66,23 @@ pub struct ProviderConfig {
     /// Whose key the provider gets.
     #[serde(default)]
     pub credentials: Credentials,
+    /// Several keys: each is an Envoy cluster and a key file of its own, named `provider.key`. None: one key file, named as
+    /// the provider.
+    #[serde(default)]
+    pub keys: Vec<KeyConfig>,
+}
+
+/// One of a provider's keys.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct KeyConfig {
+    /// Lower-case letters, digits and hyphens.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")))]
+    pub name: String,
+    /// Its share of the conversations, beside the other keys' weights. Default 1.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000)))]
+    pub weight: Option<u64>,
 }
 
 /// Whose key a provider gets.
@@ -63,6 +114,47 @@ pub struct RouteConfig {
     pub answer: Option<Duration>,
     /// How long everything may take, all attempts together. Default 10m.
     pub total: Option<Duration>,
+    /// How long a stream that has begun may bring nothing; heartbeats are nothing. Default 60s.
+    pub idle: Option<Duration>,
+    /// Bytes of generated text per second below which a stream counts as stalled, averaged over the time of `idle`; 0: none
+    /// is too slow. Default 1.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 10000)))]
+    pub min_throughput: Option<u64>,
+    /// Whether streams go out as they come, or once they are complete. A request's header `x-attache-delivery` overrides it.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// The longest time told by a provider (`Retry-After` …) that is waited out; for a longer one the next target is asked
+    /// at once. Default 3s.
+    pub wait_limit: Option<Duration>,
+    /// A stream without a token after this time is asked of the next target too, and the first to answer wins. Each such
+    /// request may be paid twice.
+    pub hedge_after: Option<Duration>,
+    /// What follows a class of error, where it differs from the table in README: class → action.
+    #[serde(default)]
+    pub on_error: BTreeMap<String, Action>,
+}
+
+/// When a stream reaches the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Delivery {
+    /// Each event as it comes. What has left cannot be taken back: a stream that breaks off ends in an error.
+    #[default]
+    Live,
+    /// All of it once it is complete: a stream that is cut, stalled or malformed is asked of the next target.
+    Whole,
+}
+
+impl Delivery {
+    /// As the header `x-attache-delivery` says it.
+    pub fn parse(text: &str) -> Option<Delivery> {
+        match text.trim() {
+            "live" => Some(Delivery::Live),
+            "whole" => Some(Delivery::Whole),
+            _ => None,
+        }
+    }
 }
 
 /// A model at a provider.
@@ -256,6 +348,7 @@ fn stand_in(list: &str) -> Option<Value> {
             Some(serde_json::json!({ "models": [UNREADABLE], "targets": [{ "provider": UNREADABLE }] }))
         }
         "targets" => Some(serde_json::json!({ "provider": UNREADABLE })),
+        "keys" => Some(serde_json::json!({ "name": UNREADABLE })),
         "models" => Some(Value::String(UNREADABLE.to_owned())),
         _ => None,
     }
@@ -323,7 +416,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "bugdets: unknown member; known here: `providers`, `routes`",
+                "bugdets: unknown member; known here: `providers`, `routes`, `health`",
                 "providers[0].nam: unknown member; did you mean `name`?",
                 "providers[0].name: is missing",
                 "providers[1].credentials: unknown value `injekt`, expected `inject` or `passthrough`",

@@ -5,16 +5,41 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use crate::config::{self, Config, Credentials, Fault, ProviderConfig, RouteConfig, UNREADABLE, suggest};
+use attache_protocol::error::ErrorKind;
+
+use crate::config::{
+    self, Config, Credentials, Delivery, Fault, HealthConfig, ProviderConfig, RouteConfig, UNREADABLE,
+    suggest,
+};
 use crate::duration::Duration;
+use crate::failover::{Action, index_of};
+use crate::health::HealthPolicy;
 use crate::provider::{self, Origin, PROVIDERS, Row};
 
 /// One configuration in force. Exchanges in flight keep theirs when another replaces it.
 #[derive(Debug)]
 pub struct Gateway {
+    pub health: HealthPolicy,
+    pub limits: Limits,
     routes: Vec<Route>,
     exact: HashMap<String, usize>,
     globs: Vec<(Glob, usize)>,
+}
+
+/// Bytes of bodies, as the chart tells the filter beside `gateway:`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// The largest body that is read: what Envoy buffers.
+    pub body: u64,
+    /// The largest that is kept to be sent again; a larger one is served by its first target or not at all.
+    pub replay: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { body: 32 << 20, replay: 32 << 20 }
+    }
 }
 
 /// Models and what serves them.
@@ -23,9 +48,17 @@ pub struct Route {
     /// The first of its patterns: the route's label in metrics.
     pub name: String,
     pub targets: Vec<Target>,
-    pub first_token: Duration,
+    /// `None`: the default, which is longer for a request that asks the model to think.
+    pub first_token: Option<Duration>,
     pub answer: Duration,
     pub total: Duration,
+    pub idle: Duration,
+    pub min_throughput: u64,
+    pub delivery: Delivery,
+    pub wait_limit: Duration,
+    pub hedge_after: Option<Duration>,
+    /// By the class's place in [`ErrorKind::ALL`].
+    pub on_error: Vec<(u8, Action)>,
 }
 
 #[derive(Debug)]
@@ -43,14 +76,30 @@ pub struct Provider {
     pub row: &'static Row,
     pub origin: Origin,
     pub credentials: Credentials,
+    /// Empty: it has one key, which needs no name.
+    pub keys: Vec<Key>,
+}
+
+#[derive(Debug)]
+pub struct Key {
+    pub name: String,
+    pub weight: u32,
 }
 
 /// Long enough for a reasoning model's first token at a healthy provider, short enough that a person still waits.
-const FIRST_TOKEN: Duration = Duration::seconds(30);
+pub const FIRST_TOKEN: Duration = Duration::seconds(30);
+/// The same for a request that asks the model to think first: some providers show nothing of that.
+pub const FIRST_TOKEN_THINKING: Duration = Duration::seconds(2 * 60);
 /// A whole answer comes only when all of it is generated.
 const ANSWER: Duration = Duration::seconds(5 * 60);
 /// The official SDKs give up after 10 minutes.
 const TOTAL: Duration = Duration::seconds(10 * 60);
+/// Models pause between thoughts and tools, healthy ones not for a minute.
+const IDLE: Duration = Duration::seconds(60);
+/// A slow model writes some 20 bytes a second.
+const MIN_THROUGHPUT: u64 = 1;
+/// About as long as a person waits for an answer to begin.
+const WAIT_LIMIT: Duration = Duration::seconds(3);
 /// Sent to protocols that require an output limit: every current model of theirs allows at least this.
 const MAX_OUTPUT_TOKENS: u64 = 8192;
 
@@ -63,7 +112,8 @@ impl Gateway {
         // Which names were meant is not known while an entry cannot be read.
         let complete = config.providers.iter().all(|entry| entry.name != UNREADABLE);
         let by_name = providers(&config.providers, &mut faults);
-        let gateway = routes(&config, &Known { by_name, typed, complete }, &mut faults);
+        let mut gateway = routes(&config, &Known { by_name, typed, complete }, &mut faults);
+        gateway.health = health(&config.health, &mut faults);
         if faults.is_empty() { Ok(gateway) } else { Err(faults) }
     }
 
@@ -130,14 +180,96 @@ fn providers(typed: &[ProviderConfig], faults: &mut Vec<Fault>) -> HashMap<Strin
                 continue;
             }
         };
-        let provider =
-            Rc::new(Provider { name: entry.name.clone(), row, origin, credentials: entry.credentials });
+        let provider = Rc::new(Provider {
+            name: entry.name.clone(),
+            row,
+            origin,
+            credentials: entry.credentials,
+            keys: keys(index, entry, faults),
+        });
         if providers.insert(entry.name.clone(), provider).is_some() {
             faults
                 .push(Fault::new(at("name"), format!("`{}` is there already; names are unique", entry.name)));
         }
     }
     providers
+}
+
+fn keys(index: usize, entry: &ProviderConfig, faults: &mut Vec<Fault>) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    for (at, key) in entry.keys.iter().enumerate().filter(|(_, key)| key.name != UNREADABLE) {
+        let path = format!("providers[{index}].keys[{at}]");
+        if !is_name(&key.name) {
+            let message = format!("expected lower-case letters, digits and hyphens, found `{}`", key.name);
+            faults.push(Fault::new(format!("{path}.name"), message));
+        } else if keys.iter().any(|known| known.name == key.name) {
+            let message = format!("`{}` is there already; a provider's keys have different names", key.name);
+            faults.push(Fault::new(format!("{path}.name"), message));
+        }
+        let weight = within(key.weight, 1, 1..=1000, &format!("{path}.weight"), faults);
+        keys.push(Key { name: key.name.clone(), weight: u32::try_from(weight).unwrap_or(1) });
+    }
+    if !keys.is_empty() && entry.credentials == Credentials::Passthrough {
+        let message =
+            "the client's own key is passed through, so there is none to choose; leave one of the two out";
+        faults.push(Fault::new(format!("providers[{index}].keys"), message));
+    }
+    keys
+}
+
+/// A number as typed, or its default; a fault where it is out of range.
+fn within(
+    typed: Option<u64>,
+    default: u64,
+    range: std::ops::RangeInclusive<u64>,
+    path: &str,
+    faults: &mut Vec<Fault>,
+) -> u64 {
+    let value = typed.unwrap_or(default);
+    if !range.contains(&value) {
+        let message = format!("expected a number from {} to {}, found `{value}`", range.start(), range.end());
+        faults.push(Fault::new(path, message));
+    }
+    value
+}
+
+fn health(typed: &HealthConfig, faults: &mut Vec<Fault>) -> HealthPolicy {
+    let mut number = |typed: Option<u64>, default, most, member: &str| {
+        within(typed, default, 1..=most, &format!("health.{member}"), faults)
+    };
+    let consecutive = number(typed.consecutive_failures, 5, 1000, "consecutiveFailures");
+    let error_rate = number(typed.error_rate, 50, 100, "errorRate");
+    let minimum = number(typed.minimum_requests, 10, 10_000, "minimumRequests");
+    let millis = |typed: Option<Duration>, seconds| typed.unwrap_or(Duration::seconds(seconds)).millis;
+    let cool_down = millis(typed.cool_down, 5);
+    HealthPolicy {
+        consecutive: u16::try_from(consecutive).unwrap_or(u16::MAX),
+        error_rate: u8::try_from(error_rate).unwrap_or(100),
+        minimum: u16::try_from(minimum).unwrap_or(u16::MAX),
+        window: millis(typed.window, 30),
+        cool_down,
+        max_cool_down: millis(typed.max_cool_down, 20).max(cool_down),
+        // A refused key is mended in minutes, not in seconds, and each try costs a request a failover.
+        refused: millis(typed.refused_key, 60),
+        // Credit that is used up is bought, or comes with the next day or month.
+        spent: millis(typed.spent_quota, 5 * 60),
+        longest_told: millis(typed.longest_told, 60 * 60),
+    }
+}
+
+fn on_error(path: &str, entry: &RouteConfig, faults: &mut Vec<Fault>) -> Vec<(u8, Action)> {
+    let mut rows = Vec::new();
+    for (class, action) in &entry.on_error {
+        match ErrorKind::from_name(class) {
+            Some(kind) => rows.push((u8::try_from(index_of(kind)).unwrap_or(u8::MAX), *action)),
+            None => {
+                let known: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();
+                let message = format!("unknown class of error{}", suggest(class, &known));
+                faults.push(Fault::new(format!("{path}.onError.{class}"), message));
+            }
+        }
+    }
+    rows
 }
 
 fn is_name(name: &str) -> bool {
@@ -150,7 +282,13 @@ fn is_name(name: &str) -> bool {
 }
 
 fn routes(config: &Config, known: &Known, faults: &mut Vec<Fault>) -> Gateway {
-    let mut gateway = Gateway { routes: Vec::new(), exact: HashMap::new(), globs: Vec::new() };
+    let mut gateway = Gateway {
+        health: HealthPolicy::default(),
+        limits: Limits::default(),
+        routes: Vec::new(),
+        exact: HashMap::new(),
+        globs: Vec::new(),
+    };
     for (index, entry) in config.routes.iter().enumerate() {
         let route = route(index, entry, known, faults);
         for (at, pattern) in entry.models.iter().enumerate().filter(|(_, pattern)| *pattern != UNREADABLE) {
@@ -210,9 +348,21 @@ fn route(index: usize, entry: &RouteConfig, known: &Known, faults: &mut Vec<Faul
     Route {
         name: entry.models.first().cloned().unwrap_or_default(),
         targets,
-        first_token: entry.first_token.unwrap_or(FIRST_TOKEN),
+        first_token: entry.first_token,
         answer: entry.answer.unwrap_or(ANSWER),
         total: entry.total.unwrap_or(TOTAL),
+        idle: entry.idle.unwrap_or(IDLE),
+        min_throughput: within(
+            entry.min_throughput,
+            MIN_THROUGHPUT,
+            0..=10_000,
+            &format!("routes[{index}].minThroughput"),
+            faults,
+        ),
+        delivery: entry.delivery,
+        wait_limit: entry.wait_limit.unwrap_or(WAIT_LIMIT),
+        hedge_after: entry.hedge_after,
+        on_error: on_error(&format!("routes[{index}]"), entry, faults),
     }
 }
 
@@ -256,7 +406,7 @@ mod tests {
         assert_eq!(target("gpt-4"), "");
         assert_eq!(target("o3-mini"), "");
         assert_eq!(target("o3"), "fallback");
-        assert_eq!(gateway.route("smart").unwrap().first_token, Duration::seconds(2));
+        assert_eq!(gateway.route("smart").unwrap().first_token, Some(Duration::seconds(2)));
     }
 
     #[test]

@@ -8,6 +8,17 @@ pub const PROVIDER_HEADER: &str = "x-attache-provider";
 pub const MODEL_HEADER: &str = "x-attache-model";
 pub const ATTEMPTS_HEADER: &str = "x-attache-attempts";
 pub const LOST_HEADER: &str = "x-attache-lost";
+/// Every attempt with its class and milliseconds, where there was more than one, or an error.
+pub const ATTEMPT_LOG_HEADER: &str = "x-attache-attempt-log";
+/// Beside [`crate::exchange::RETRY_STATUS`]: whole seconds that the router waits before the next attempt.
+pub const WAIT_HEADER: &str = "x-attache-wait";
+/// Beside them: nobody has read the body, and it may never end.
+pub const UNREAD_HEADER: &str = "x-attache-unread";
+/// A client's word on how its stream is to be delivered: `live` or `whole`.
+pub const DELIVERY_HEADER: &str = "x-attache-delivery";
+/// Where the router behind the cluster `whole` sends the attempt, and how long it waits for the answer's head.
+pub const CLUSTER_HEADER: &str = "x-attache-cluster";
+pub const PER_TRY_HEADER: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
 
 /// Headers that a provider may not send to the client: they are Envoy's and ours.
 pub fn is_ours(header: &str) -> bool {

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use attache_protocol::codec::Protocol;
 use attache_protocol::response::Usage;
 
+use crate::ticket::Step;
+
 /// A counter to be raised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
@@ -13,13 +15,27 @@ pub struct Count {
     pub by: u64,
 }
 
-/// One attempt at a provider and how it ended: `ok`, a kind of error, `unanswered` (no answer began), `no_first_token`,
-/// `cut` (the answer broke off), or `cancelled` (the client left).
-pub fn attempt(provider: &str, model: &str, class: &str) -> Count {
-    Count {
-        name: format!("attache_attempts;provider={};model={};class={class}", label(provider), label(model)),
-        by: 1,
-    }
+/// One attempt at a provider and how it ended: `ok`, a kind of error ([`ErrorKind::name`]), `cancelled` (the client left),
+/// or `lost` (another attempt, made beside it, was faster).
+///
+/// [`ErrorKind::name`]: attache_protocol::error::ErrorKind::name
+pub fn attempt(step: &Step, class: &str) -> Count {
+    Count { name: format!("attache_attempts;{};class={class}", whose(step)), by: 1 }
+}
+
+/// A target or key that is left alone from now on (`opened`), or answers again (`closed`).
+pub fn circuit(step: &Step, class: &str) -> Count {
+    Count { name: format!("attache_circuit;{};class={class}", whose(step)), by: 1 }
+}
+
+/// Requests whose body is too large to be sent a second time.
+pub fn unrepeatable(client: Protocol) -> Count {
+    Count { name: format!("attache_unrepeatable;client={}", client.name()), by: 1 }
+}
+
+fn whose(step: &Step) -> String {
+    let key = step.key.as_ref().map(|key| format!(";key={}", label(key))).unwrap_or_default();
+    format!("provider={}{key};model={}", label(&step.provider), label(&step.model_label))
 }
 
 /// Requests that the gateway itself refused.
@@ -36,7 +52,7 @@ pub fn lost(client: Protocol, provider: &str, losses: usize) -> Count {
 }
 
 /// Tokens as the provider reported them.
-pub fn tokens(provider: &str, model: &str, usage: &Usage) -> Vec<Count> {
+pub fn tokens(step: &Step, usage: &Usage) -> Vec<Count> {
     [
         ("input", usage.input),
         ("cache_read", usage.cache_read),
@@ -46,10 +62,7 @@ pub fn tokens(provider: &str, model: &str, usage: &Usage) -> Vec<Count> {
     ]
     .into_iter()
     .filter_map(|(kind, tokens)| tokens.filter(|tokens| *tokens > 0).map(|tokens| (kind, tokens)))
-    .map(|(kind, tokens)| Count {
-        name: format!("attache_tokens;provider={};model={};type={kind}", label(provider), label(model)),
-        by: tokens,
-    })
+    .map(|(kind, tokens)| Count { name: format!("attache_tokens;{};type={kind}", whose(step)), by: tokens })
     .collect()
 }
 

@@ -3,46 +3,75 @@
 use attache_protocol::error::{ApiError, ErrorKind};
 
 use crate::admission::too_large;
+use crate::gateway::Limits;
+use crate::ticket::Entry;
+
+/// The attempts of an exchange that is over.
+pub struct Past(Option<Entry>);
+
+impl Past {
+    /// From the filter state as the last attempt left it.
+    pub fn read(state: &[u8]) -> Past {
+        Past(Entry::read(state))
+    }
+    pub fn attempts(&self) -> usize {
+        self.0.as_ref().map_or(0, |entry| entry.progress.log.len())
+    }
+    /// As [`crate::headers::ATTEMPT_LOG_HEADER`] tells them.
+    pub fn log(&self) -> String {
+        self.0.as_ref().map(|entry| entry.attempt_log(&entry.progress)).unwrap_or_default()
+    }
+    /// How the last attempt ended.
+    fn last(&self) -> Option<ErrorKind> {
+        let class = self.0.as_ref()?.progress.log.last()?.class;
+        ErrorKind::ALL.get(usize::from(class)).copied()
+    }
+    /// `; tried openai, anthropic`, each once; nothing where nobody was asked.
+    fn tried(&self) -> String {
+        let mut names: Vec<String> = Vec::new();
+        for tried in self.0.iter().flat_map(|entry| &entry.progress.log) {
+            let step = self.0.as_ref().and_then(|entry| entry.ticket.plan.get(usize::from(tried.step)));
+            let name = step.map(|step| step.cluster()).unwrap_or_default();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        if names.is_empty() { String::new() } else { format!("; tried {}", names.join(", ")) }
+    }
+}
 
 /// A provider's answer that ended with its head, as an error in the gateway's words.
-pub fn empty_error(status: u16, tried: &[&str]) -> ApiError {
-    let message = format!("the provider's answer had no body; tried {}", names(tried));
+pub fn empty_error(status: u16, past: &Past) -> ApiError {
+    let message = format!("the provider's answer had no body{}", past.tried());
     let mut error = ApiError::new(ErrorKind::of_status(status), message).with_code("empty_answer");
     error.status = status;
     error
 }
 
-/// The providers that were tried, each once.
-fn names(tried: &[&str]) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    for name in tried {
-        if !names.contains(name) {
-            names.push(name);
-        }
-    }
-    names.join(", ")
-}
-
-/// An answer that Envoy made itself, as an error in the gateway's words.
-/// `details`: Envoy's response code details; `tried`: the providers of the attempts made, in order.
-pub fn envoy_error(status: u16, details: &str, tried: &[&str]) -> ApiError {
-    let (kind, message) = match status {
-        413 => return too_large(),
+/// An answer that Envoy made itself, as an error in the gateway's words. `details`: Envoy's response code details.
+pub fn envoy_error(status: u16, details: &str, past: &Past, limits: &Limits) -> ApiError {
+    let (kind, message) = match (status, past.last()) {
+        (413, _) => return too_large(limits),
         _ if details.contains("response_payload_too_large") => {
             (ErrorKind::Malformed, "the provider's answer is larger than can be held")
         }
-        408 | 504 => (ErrorKind::Timeout, "no provider answered in time"),
-        503 if details.contains("overflow") => {
+        (408 | 504, _) | (_, Some(ErrorKind::Timeout)) => {
+            (ErrorKind::Timeout, "no provider answered in time")
+        }
+        (503, _) if details.contains("overflow") => {
             (ErrorKind::Overloaded, "too many requests are under way to the provider")
         }
-        502 | 503 => (ErrorKind::Connection, "no provider could be reached"),
+        (_, Some(ErrorKind::Truncated)) => (ErrorKind::Truncated, "every provider's answer broke off"),
+        (502 | 503, _) => (ErrorKind::Connection, "no provider could be reached"),
         _ => (ErrorKind::of_status(status), "the request failed"),
     };
-    let tried = if tried.is_empty() { String::new() } else { format!("; tried {}", names(tried)) };
     let details: String = details.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(160).collect();
     let last = if details.is_empty() { String::new() } else { format!("; the last: {details}") };
-    let mut error = ApiError::new(kind, format!("{message}{tried}{last}")).with_code(kind.name());
-    // An answer too large to hold is the provider's fault, not the gateway's.
-    error.status = if kind == ErrorKind::Malformed { kind.status() } else { status };
+    let mut error = ApiError::new(kind, format!("{message}{}{last}", past.tried())).with_code(kind.name());
+    // An answer too large to hold, or broken off, is the provider's fault, not the gateway's.
+    error.status = match kind {
+        ErrorKind::Malformed | ErrorKind::Truncated | ErrorKind::Timeout => kind.status(),
+        _ => status,
+    };
     error
 }

@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use attache_gateway::admission::{Admission, Admitted, Head, Reject};
 use attache_gateway::attempt::{Attempt, Outgoing};
-use attache_gateway::exchange::{Exchange, Flow, Listen, RETRY_STATUS};
+use attache_gateway::exchange::{Ending, Exchange, Flow, Listen, RETRY_STATUS};
 use attache_gateway::gateway::Gateway;
-use attache_gateway::ticket::Ticket;
+use attache_gateway::outcome::Around;
+use attache_gateway::store::Store;
+use attache_gateway::ticket::{Progress, Ticket, Tried};
 use attache_protocol::codec::Protocol;
 use serde_json::{Value, json};
 
@@ -38,8 +43,42 @@ fn head<'h>(path: &'h str, more: &[(&'h str, &'h str)]) -> Head<'h> {
     Head::new(headers.into_iter())
 }
 
+/// Unix time in milliseconds at which everything here happens.
+const NOW: u64 = 1_700_000_000_000;
+
+/// Shared data of one worker.
+#[derive(Default)]
+struct Memory(RefCell<HashMap<String, (Vec<u8>, u32)>>);
+
+impl Store for Memory {
+    fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
+        self.0.borrow().get(key).cloned()
+    }
+    fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
+        let mut map = self.0.borrow_mut();
+        let entry = map.entry(key.to_owned()).or_default();
+        let same = entry.1 == version;
+        if same {
+            *entry = (value.to_vec(), version + 1);
+        }
+        same
+    }
+}
+
+fn admit_with(
+    store: &Memory,
+    now: u64,
+    path: &str,
+    more: &[(&str, &str)],
+    body: &str,
+) -> Result<Admitted, Reject> {
+    let gateway = gateway();
+    let around = Around { now, store };
+    Admission::begin(&head(path, more), &gateway.limits)?.admit(&gateway, body.as_bytes(), &around)
+}
+
 fn admit(path: &str, more: &[(&str, &str)], body: &str) -> Result<Admitted, Reject> {
-    Admission::begin(&head(path, more))?.admit(&gateway(), body.as_bytes(), || 1_700_000_000)
+    admit_with(&Memory::default(), NOW, path, more, body)
 }
 
 fn chat(extra: Value) -> String {
@@ -51,17 +90,27 @@ fn chat(extra: Value) -> String {
 }
 
 fn attempt(ticket: &Ticket, number: u16) -> Attempt {
-    Attempt::new(&ticket.state(number)).unwrap()
+    Attempt::new(&state(ticket, number)).unwrap()
+}
+
+/// The filter state of an attempt that comes after others that failed.
+fn state(ticket: &Ticket, number: u16) -> Vec<u8> {
+    let tried = |step| Tried { step, class: 0, millis: 1, rests: false };
+    let step = u8::try_from(number - 1).unwrap();
+    let progress = Progress { number, step, log: (0..step).map(tried).collect(), ..Progress::default() };
+    ticket.clone().entry(progress.clone()).state(&progress)
 }
 
 fn set<'o>(outgoing: &'o Outgoing, name: &str) -> Option<&'o str> {
     outgoing.set.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-/// The cluster of the next attempt, as the route's matcher reads it; empty for none.
-fn next(outgoing: &Outgoing) -> &str {
-    let state = outgoing.next.as_deref().unwrap_or(b"/");
-    std::str::from_utf8(state.split(|byte| *byte == b'/').next().unwrap()).unwrap()
+/// The cluster of the attempt that follows when this one's connection breaks, as the route's matcher reads it; `-`: none.
+fn next(attempt: Attempt) -> String {
+    let store = Memory::default();
+    let around = Around { now: NOW + 10, store: &store };
+    let state = Exchange::new(attempt, NOW).close(Ending::Broken, &around).state.unwrap();
+    String::from_utf8(state.split(|byte| *byte == b'/').next().unwrap().to_vec()).unwrap()
 }
 
 #[test]
@@ -80,7 +129,7 @@ fn each_attempt_derives_its_head_from_the_ticket() {
     assert_eq!(ticket.credential, None, "no target passes the client's key through, so it is not kept");
     let first = attempt(&ticket, 1).outgoing();
     assert_eq!(
-        (first.path.as_deref().unwrap(), &*first.authority, next(&first)),
+        (first.path.as_deref().unwrap(), &*first.authority, &*next(attempt(&ticket, 1))),
         ("/base/v1/chat/completions", "127.0.0.1:1", "anthropic")
     );
     assert_eq!(
@@ -90,15 +139,15 @@ fn each_attempt_derives_its_head_from_the_ticket() {
     );
     let second = attempt(&ticket, 2).outgoing();
     assert_eq!(
-        (second.path.as_deref().unwrap(), &*second.authority, next(&second)),
+        (second.path.as_deref().unwrap(), &*second.authority, &*next(attempt(&ticket, 2))),
         ("/v1/messages", "api.anthropic.com", "gemini")
     );
     assert_eq!(set(&second, "anthropic-version"), Some("2023-06-01"));
 
     let third = attempt(&ticket, 3).outgoing();
     assert_eq!(
-        (third.path.as_deref(), next(&third)),
-        (Some("/v1beta/models/gemini-2.5-pro:generateContent"), "")
+        (third.path.as_deref(), &*next(attempt(&ticket, 3))),
+        (Some("/v1beta/models/gemini-2.5-pro:generateContent"), "-")
     );
     let removes = |outgoing: &Outgoing, name: &str| outgoing.remove.iter().any(|key| key == name);
     for outgoing in [&second, &third] {
@@ -112,7 +161,7 @@ fn each_attempt_derives_its_head_from_the_ticket() {
     );
     assert_eq!(client.private().collect::<Vec<_>>(), ["authorization", "cookie", "x-envoy-y"]);
     assert!(removes(&second, "openai-project") && removes(&third, "anthropic-version"));
-    assert!(Attempt::new(&ticket.state(4)).is_none());
+    assert!(Attempt::new(&state(&ticket, 4)).is_none());
 }
 
 #[test]
@@ -197,14 +246,16 @@ fn answer(protocol: &str, stream: bool, number: u16, status: u16, pieces: &[&str
     let ticket = admit(path, &[], &body).unwrap().ticket;
     let mut attempt = attempt(&ticket, number);
     attempt.rewrite(body.as_bytes()).unwrap();
-    let mut exchange = Exchange::new(attempt);
-    let listen = exchange.head(status);
+    let store = Memory::default();
+    let around = Around { now: NOW, store: &store };
+    let mut exchange = Exchange::new(attempt, NOW);
+    let listen = exchange.head(status, std::iter::empty(), NOW);
     let whole = pieces.concat();
     let script: Vec<&str> = if listen == Listen::Whole { vec![&whole] } else { pieces.to_vec() };
     let last = script.len() - 1;
     let mut seen = Vec::new();
     for (index, piece) in script.iter().enumerate() {
-        seen.push(match exchange.body(piece.as_bytes(), index == last) {
+        seen.push(match exchange.body(piece.as_bytes(), index == last, &around) {
             Flow::Hold => "hold".to_owned(),
             Flow::Release { head, body } => {
                 let body =

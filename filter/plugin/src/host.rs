@@ -9,6 +9,8 @@
 use std::borrow::Cow;
 use std::ptr::null_mut;
 
+use attache_gateway::store::Store;
+
 /// `proxy_buffer_type_t`
 #[derive(Clone, Copy)]
 #[repr(u32)]
@@ -29,6 +31,8 @@ pub enum Headers {
 const OK: u32 = 0;
 const COUNTER: u32 = 0;
 const NO_GRPC_STATUS: i32 = -1;
+/// `proxy_stream_type_t`
+const RESPONSE: u32 = 1;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -56,6 +60,24 @@ unsafe extern "C" {
         value_size: usize,
     ) -> u32;
     fn proxy_remove_header_map_value(kind: u32, key: *const u8, key_size: usize) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        version: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+        version: u32,
+    ) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    fn proxy_set_effective_context(context: u32) -> u32;
+    fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_close_stream(stream: u32) -> u32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
     fn proxy_send_local_response(
@@ -208,10 +230,53 @@ pub fn raise(counter: u32, by: u64) {
     unsafe { proxy_increment_metric(counter, i64::try_from(by).unwrap_or(i64::MAX)) };
 }
 
-/// Unix time in seconds.
+/// Unix time in milliseconds.
 pub fn now() -> u64 {
     let mut nanoseconds = 0;
     // SAFETY: the pointer is to a local that outlives the call.
     let status = unsafe { proxy_get_current_time_nanoseconds(&mut nanoseconds) };
-    if status == OK { nanoseconds / 1_000_000_000 } else { 0 }
+    if status == OK { nanoseconds / 1_000_000 } else { 0 }
+}
+
+/// Calls the root context's `on_tick` so often; 0: no more.
+pub fn tick_every(milliseconds: u32) {
+    // SAFETY: no pointers.
+    unsafe { proxy_set_tick_period_milliseconds(milliseconds) };
+}
+
+/// The calls that follow are about this context.
+pub fn act_for(context: u32) {
+    // SAFETY: no pointers.
+    unsafe { proxy_set_effective_context(context) };
+}
+
+/// Lets a held answer go. Envoy does so after the callback has returned.
+pub fn release_answer() {
+    // SAFETY: no pointers.
+    unsafe { proxy_continue_stream(RESPONSE) };
+}
+
+/// Breaks the exchange off. Envoy does so after the callback has returned.
+pub fn cut() {
+    // SAFETY: no pointers.
+    unsafe { proxy_close_stream(RESPONSE) };
+}
+
+/// Envoy's shared data.
+pub struct Shared;
+
+impl Store for Shared {
+    fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
+        let (mut data, mut size, mut version) = (null_mut(), 0, 0);
+        // SAFETY: the key's pointer and size are one slice's; the others are to locals that outlive the call.
+        let status =
+            unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), &mut data, &mut size, &mut version) };
+        Some((taken(status, data, size)?, version))
+    }
+    fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
+        // SAFETY: each pointer and size are one slice's.
+        let status =
+            unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), version) };
+        status == OK
+    }
 }

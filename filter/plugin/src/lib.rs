@@ -6,14 +6,17 @@
 mod host;
 mod listener;
 mod upstream;
+mod watch;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use attache_gateway::config::{self, Fault, suggest};
-use attache_gateway::gateway::Gateway;
+use attache_gateway::gateway::{Gateway, Limits};
 use attache_gateway::metrics::Count;
+use attache_gateway::outcome::Effects;
+use attache_gateway::store;
 use attache_protocol::raw::RawObject;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{ContextType, LogLevel};
@@ -28,6 +31,7 @@ proxy_wasm::main! {{
 struct Root {
     role: Role,
     counters: Rc<Counters>,
+    watch: Rc<watch::Watch>,
 }
 
 #[derive(Default)]
@@ -64,6 +68,7 @@ impl RootContext for Root {
         let bytes = host::body(host::Body::PluginConfiguration, 0, usize::MAX);
         match read(&bytes).and_then(|role| role.stands_right()) {
             Ok(role) => {
+                store::prepare(&host::Shared);
                 self.role = role;
                 true
             }
@@ -74,21 +79,25 @@ impl RootContext for Root {
         }
     }
 
+    fn on_tick(&mut self) {
+        self.watch.tick();
+    }
+
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let counters = self.counters.clone();
         match &self.role {
             Role::Gateway(gateway) => Some(Box::new(listener::Listener::new(gateway.clone(), counters))),
-            Role::Provider => Some(Box::new(upstream::Upstream::new(counters))),
+            Role::Provider => Some(Box::new(upstream::Upstream::new(id, counters, self.watch.clone()))),
             Role::Unconfigured => None,
         }
     }
 }
 
-/// Reads the plugin configuration: `{"role": "provider"}`, or `{"role": "gateway", "gateway": {…}}`.
+/// Reads the plugin configuration: `{"role": "provider"}`, or `{"role": "gateway", "limits": {…}, "gateway": {…}}`.
 fn read(bytes: &[u8]) -> Result<Role, Vec<Fault>> {
     let faulty = |path: &str, message: String| vec![Fault::new(path, message)];
     let text = std::str::from_utf8(bytes).map_err(|error| faulty("", format!("not UTF-8: {error}")))?;
@@ -101,7 +110,12 @@ fn read(bytes: &[u8]) -> Result<Role, Vec<Fault>> {
         "gateway" => {
             let json = object.get("gateway").ok_or_else(|| faulty("gateway", "is missing".to_owned()))?;
             let value = serde_json::from_str(json).map_err(|error| faulty("gateway", error.to_string()))?;
-            Gateway::new(value).map(|gateway| Role::Gateway(Rc::new(gateway)))
+            let limits = object.get("limits").map(serde_json::from_str::<Limits>);
+            let mut gateway = Gateway::new(value)?;
+            if let Some(limits) = limits {
+                gateway.limits = limits.map_err(|error| faulty("limits", error.to_string()))?;
+            }
+            Ok(Role::Gateway(Rc::new(gateway)))
         }
         other => {
             Err(faulty("role", format!("unknown role `{other}`{}", suggest(other, &["gateway", "provider"]))))
@@ -114,6 +128,19 @@ fn read(bytes: &[u8]) -> Result<Role, Vec<Fault>> {
 struct Counters(RefCell<HashMap<String, u32>>);
 
 impl Counters {
+    /// What an exchange wants done beside its answer.
+    fn apply(&self, effects: Effects) {
+        if !effects.counts.is_empty() {
+            self.raise(effects.counts);
+        }
+        if let Some(state) = effects.state {
+            host::set_state(listener::NEXT, &state);
+        }
+        for note in effects.notes {
+            log::warn!("{note}");
+        }
+    }
+
     fn raise(&self, counts: Vec<Count>) {
         let Ok(mut known) = self.0.try_borrow_mut() else { return };
         for Count { name, by } in counts {

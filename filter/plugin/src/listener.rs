@@ -2,18 +2,22 @@
 
 use std::rc::Rc;
 
-use attache_gateway::admission::{Admission, Admitted, Head, Reject};
+use attache_gateway::admission::{Admission, Head, Reject};
 use attache_gateway::gateway::Gateway;
-use attache_gateway::headers::{ATTEMPTS_HEADER, MODEL_HEADER, PROVIDER_HEADER, STATUS_HEADER};
+use attache_gateway::headers::{
+    ATTEMPT_LOG_HEADER, ATTEMPTS_HEADER, MODEL_HEADER, PER_TRY_HEADER, PROVIDER_HEADER, STATUS_HEADER,
+    UNREAD_HEADER, WAIT_HEADER,
+};
 use attache_gateway::metrics;
-use attache_gateway::reject::{empty_error, envoy_error};
+use attache_gateway::outcome::Around;
+use attache_gateway::reject::{Past, empty_error, envoy_error};
 use attache_protocol::codec::Protocol;
 use attache_protocol::error::ApiError;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::Counters;
-use crate::host::{self, Body, Headers};
+use crate::host::{self, Body, Headers, Shared};
 
 /// Filter state: the cluster to try next, which the route's matcher reads, and what that attempt needs to know.
 pub const NEXT: &str = "llm_next";
@@ -28,10 +32,9 @@ enum State {
     Fresh,
     /// The head is understood, the body is being collected.
     Collecting(Admission),
-    /// Attempts are under way; an answer comes from one of them or from Envoy. The providers, in the plan's order.
+    /// Attempts are under way; an answer comes from one of them or from Envoy.
     Admitted {
         protocol: Protocol,
-        providers: Vec<String>,
     },
     /// Envoy answered; this body takes the place of its own.
     Rewriting(Option<Vec<u8>>),
@@ -60,42 +63,53 @@ impl Listener {
     }
 
     /// Puts an error of ours in place of the answer on its way out.
-    fn tell(&mut self, protocol: Protocol, error: &ApiError, attempts: u64, without_body: bool) -> Action {
+    fn tell(&mut self, protocol: Protocol, error: &ApiError, past: &Past, without_body: bool) -> Action {
         self.counters.raise(vec![metrics::refused(protocol, error.kind.name())]);
         let body = protocol.codec().encode_error(error);
-        let attempts = attempts.to_string();
+        let attempts = past.attempts().to_string();
+        let log = past.log();
+        let mut set = vec![("content-type", "application/json"), (ATTEMPTS_HEADER, attempts.as_str())];
+        if !log.is_empty() {
+            set.push((ATTEMPT_LOG_HEADER, log.as_str()));
+        }
         if without_body {
             // Nothing can be added to an answer that ended with its head; a reply of our own takes its place.
             let provider = host::header(Headers::Response, PROVIDER_HEADER);
             let model = host::header(Headers::Response, MODEL_HEADER);
-            let mut headers =
-                vec![("content-type", "application/json"), (ATTEMPTS_HEADER, attempts.as_str())];
-            headers.extend(provider.as_deref().map(|provider| (PROVIDER_HEADER, provider)));
-            headers.extend(model.as_deref().map(|model| (MODEL_HEADER, model)));
-            host::reply(error.status, error.kind.name(), &headers, &body);
+            set.extend(provider.as_deref().map(|provider| (PROVIDER_HEADER, provider)));
+            set.extend(model.as_deref().map(|model| (MODEL_HEADER, model)));
+            host::reply(error.status, error.kind.name(), &set, &body);
             return Action::Pause;
         }
         host::set_header(Headers::Response, ":status", &error.status.to_string());
-        host::set_header(Headers::Response, ATTEMPTS_HEADER, &attempts);
-        host::set_header(Headers::Response, "content-type", "application/json");
+        for (name, value) in set {
+            host::set_header(Headers::Response, name, value);
+        }
         host::remove_header(Headers::Response, "content-length");
         self.state = State::Rewriting(Some(body));
         Action::Continue
     }
 
     fn admit(&mut self, admission: Admission, body: &[u8]) -> Action {
-        let Admitted { ticket, attempt_timeout, total_timeout } =
-            match admission.admit(&self.gateway, body, host::now) {
-                Ok(admitted) => admitted,
-                Err(reject) => return self.reject(reject),
-            };
-        let providers = ticket.plan.iter().map(|step| step.provider.clone()).collect();
-        self.state = State::Admitted { protocol: ticket.protocol, providers };
-        host::set_state(NEXT, &ticket.state(1));
+        let around = Around { now: host::now(), store: &Shared };
+        let admitted = match admission.admit(&self.gateway, body, &around) {
+            Ok(admitted) => admitted,
+            Err(reject) => return self.reject(reject),
+        };
+        let protocol = admitted.ticket.protocol;
+        self.state = State::Admitted { protocol };
+        if admitted.ticket.single {
+            log::warn!("a body of {} bytes is too large to be sent twice: no failover for it", body.len());
+            self.counters.raise(vec![metrics::unrepeatable(protocol)]);
+        }
         let set = |name, value: u64| host::set_header(Headers::Request, name, &value.to_string());
-        set("x-envoy-max-retries", ticket.plan.len() as u64 - 1);
-        set("x-envoy-upstream-rq-per-try-timeout-ms", attempt_timeout);
-        set("x-envoy-upstream-rq-timeout-ms", total_timeout);
+        set("x-envoy-max-retries", admitted.retries as u64);
+        set(PER_TRY_HEADER, admitted.attempt_timeout);
+        set("x-envoy-upstream-rq-timeout-ms", admitted.total_timeout);
+        if admitted.hedged {
+            host::set_header(Headers::Request, "x-envoy-hedge-on-per-try-timeout", "true");
+        }
+        host::set_state(NEXT, &admitted.state());
         Action::Continue
     }
 }
@@ -109,7 +123,7 @@ impl HttpContext for Listener {
         for name in head.private() {
             host::remove_header(Headers::Request, name);
         }
-        match Admission::begin(&head) {
+        match Admission::begin(&head, &self.gateway.limits) {
             Ok(admission) if end_of_stream => self.admit(admission, b""),
             Ok(admission) => {
                 self.state = State::Collecting(admission);
@@ -143,9 +157,9 @@ impl HttpContext for Listener {
     }
 
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        let (protocol, providers) = match std::mem::replace(&mut self.state, State::Done) {
-            State::Admitted { protocol, providers } => (protocol, providers),
-            State::Collecting(admission) => (admission.protocol, Vec::new()),
+        let protocol = match std::mem::replace(&mut self.state, State::Done) {
+            State::Admitted { protocol } => protocol,
+            State::Collecting(admission) => admission.protocol,
             State::Fresh | State::Rewriting(_) | State::Done => return Action::Continue,
         };
         let status =
@@ -155,23 +169,27 @@ impl HttpContext for Listener {
             return Action::Continue;
         }
         let from_provider = host::header(Headers::Response, PROVIDER_HEADER).is_some();
+        let mut unread = end_of_stream;
         if let Some(real) = status(STATUS_HEADER).filter(|_| from_provider) {
+            // The router could not make the attempt that was asked for.
             code = real;
             host::set_header(Headers::Response, ":status", &real.to_string());
-            host::remove_header(Headers::Response, STATUS_HEADER);
+            unread |= host::header(Headers::Response, UNREAD_HEADER).is_some();
+            for name in [STATUS_HEADER, WAIT_HEADER, UNREAD_HEADER] {
+                host::remove_header(Headers::Response, name);
+            }
         }
-        if from_provider && !end_of_stream {
+        if from_provider && !unread {
             return Action::Continue;
         }
-        let attempts = attempt_number().unwrap_or(0);
-        let tried: Vec<&str> = providers.iter().map(String::as_str).take(attempts as usize).collect();
+        let past = Past::read(&host::property(NEXT).unwrap_or_default());
         let error = if from_provider {
-            empty_error(code, &tried)
+            empty_error(code, &past)
         } else {
             let details = host::property("response\0code_details").unwrap_or_default();
-            envoy_error(code, &String::from_utf8_lossy(&details), &tried)
+            envoy_error(code, &String::from_utf8_lossy(&details), &past, &self.gateway.limits)
         };
-        self.tell(protocol, &error, attempts, end_of_stream)
+        self.tell(protocol, &error, &past, unread)
     }
 
     fn on_http_response_body(&mut self, size: usize, _: bool) -> Action {
@@ -180,10 +198,4 @@ impl HttpContext for Listener {
         }
         Action::Continue
     }
-}
-
-/// Envoy's count of attempts, from 1.
-fn attempt_number() -> Option<u64> {
-    let bytes = host::property("upstream\0request_attempt_count")?;
-    Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }

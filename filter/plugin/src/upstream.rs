@@ -1,21 +1,34 @@
 //! The upstream filter: one attempt at one provider.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use attache_gateway::attempt::{Attempt, Outgoing};
-use attache_gateway::exchange::{Exchange, Flow, Listen, MOST_WHOLE, ResponseHead};
+use attache_gateway::exchange::{Ending, Exchange, Expiry, Flow, Listen, MOST_WHOLE, ResponseHead};
 use attache_gateway::headers::ends_here;
+use attache_gateway::outcome::Around;
+use attache_gateway::ticket::is_closed;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::Counters;
-use crate::host::{self, Body, Headers};
+use crate::host::{self, Body, Headers, Shared};
 use crate::listener::NEXT;
+use crate::watch::Watch;
 
 pub struct Upstream {
+    id: u32,
     counters: Rc<Counters>,
-    exchange: Option<Exchange>,
+    watch: Rc<Watch>,
     rewrites: bool,
+    /// `None`: there is no plan for this request.
+    answer: Option<Rc<RefCell<Answer>>>,
+}
+
+/// The attempt and its answer: the half that time may end too.
+pub struct Answer {
+    exchange: Exchange,
+    counters: Rc<Counters>,
     listen: Listen,
     /// Bytes of the held body that the exchange has seen. While a body is held Envoy shows all of it again.
     seen: usize,
@@ -25,16 +38,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub fn new(counters: Rc<Counters>) -> Self {
-        Upstream {
-            counters,
-            exchange: None,
-            rewrites: false,
-            listen: Listen::Pieces,
-            seen: 0,
-            held: true,
-            oversized: false,
-        }
+    pub fn new(id: u32, counters: Rc<Counters>, watch: Rc<Watch>) -> Self {
+        Upstream { id, counters, watch, rewrites: false, answer: None }
     }
 
     /// Without a ticket nobody planned this: a client must not reach a provider so.
@@ -46,8 +51,14 @@ impl Upstream {
 
     /// Sends the collected body to the provider, rewritten for it.
     fn send(&mut self, size: usize) -> Action {
-        let Some(exchange) = &mut self.exchange else { return Action::Pause };
-        match exchange.attempt().rewrite(&host::body(Body::Request, 0, size)) {
+        let Some(answer) = &self.answer else { return Action::Pause };
+        let Ok(rewritten) = answer
+            .try_borrow_mut()
+            .map(|mut answer| answer.exchange.attempt().rewrite(&host::body(Body::Request, 0, size)))
+        else {
+            return Action::Pause;
+        };
+        match rewritten {
             Ok(rewritten) => {
                 let length = rewritten.as_ref().map_or(size, Vec::len);
                 host::remove_header(Headers::Request, "transfer-encoding");
@@ -61,26 +72,31 @@ impl Upstream {
         }
     }
 
-    fn count(&mut self) {
-        if let Some(exchange) = &mut self.exchange {
-            let counts = exchange.counts();
-            if !counts.is_empty() {
-                self.counters.raise(counts);
-            }
-        }
+    /// Hands the answer what is new of its body. `coarse`: the time need not be exact.
+    fn hand(&mut self, size: usize, end: bool) -> Action {
+        let Some(answer) = self.answer.as_ref().and_then(|answer| answer.try_borrow_mut().ok()) else {
+            return Action::Continue;
+        };
+        let mut answer = answer;
+        // The end of an attempt is told in milliseconds; the pieces on the way there need no clock.
+        let now = if end || answer.held { self.watch.now() } else { self.watch.about_now() };
+        answer.take(size, end, now)
     }
+}
 
-    /// Hands the exchange what is new of the body, and does what it says.
-    fn answer(&mut self, size: usize, end: bool) -> Action {
-        let Some(exchange) = &mut self.exchange else { return Action::Continue };
+impl Answer {
+    /// What is new of the body goes to the exchange, and what it says is done.
+    fn take(&mut self, size: usize, end: bool, now: u64) -> Action {
+        let around = Around { now, store: &Shared };
         let flow = if self.listen == Listen::Pieces || end || !self.held {
-            exchange.body(&host::body(Body::Response, self.seen, size.saturating_sub(self.seen)), end)
+            let bytes = host::body(Body::Response, self.seen, size.saturating_sub(self.seen));
+            self.exchange.body(&bytes, end, &around)
         } else if self.oversized || size > MOST_WHOLE {
-            exchange.too_large()
+            self.exchange.too_large(&around)
         } else {
             return Action::Pause;
         };
-        self.count();
+        self.counters.apply(self.exchange.effects());
         match flow {
             Flow::Hold => {
                 self.seen = size;
@@ -118,13 +134,35 @@ impl Upstream {
             host::set_header(Headers::Response, name, value);
         }
     }
+
+    /// Time has passed; called outside the exchange's own callbacks.
+    pub fn tick(&mut self, id: u32, now: u64) {
+        let Some(expiry) = self.exchange.tick(&Around { now, store: &Shared }) else { return };
+        host::act_for(id);
+        self.counters.apply(self.exchange.effects());
+        match expiry {
+            Expiry::Retry(head) => {
+                self.release(head, true);
+                host::release_answer();
+            }
+            Expiry::Reply { head, body } => {
+                let headers: Vec<(&str, &str)> =
+                    head.set.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                host::reply(head.status.unwrap_or(504), "attache_deadline", &headers, &body);
+            }
+            Expiry::Cut => host::cut(),
+        }
+    }
 }
 
 impl Context for Upstream {
     fn on_done(&mut self) -> bool {
-        if let Some(exchange) = self.exchange.take() {
-            let details = host::property("response\0code_details").unwrap_or_default();
-            self.counters.raise(exchange.close(client_left(&details)));
+        self.watch.forget(self.id);
+        if let Some(answer) = self.answer.take().and_then(Rc::into_inner) {
+            let exchange = answer.into_inner().exchange;
+            let around = Around { now: self.watch.now(), store: &Shared };
+            let ending = ending(exchange.is_hedged());
+            self.counters.apply(exchange.close(ending, &around));
         }
         true
     }
@@ -133,6 +171,11 @@ impl Context for Upstream {
 impl HttpContext for Upstream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let state = host::property(NEXT).unwrap_or_default();
+        if is_closed(&state) {
+            // The router retries what the last attempt gave up; the listener filter finds the words.
+            host::reply(503, "attache_no_attempt_left", &[], b"");
+            return Action::Pause;
+        }
         let Some(attempt) = Attempt::new(&state) else {
             return self.refuse("no plan that this filter can read; if the filter was replaced while Envoy ran, restart Envoy");
         };
@@ -152,16 +195,25 @@ impl HttpContext for Upstream {
         }
         if attempt.number() > 1 && !needs_body {
             // An earlier attempt may have written another length.
-            host::set_header(Headers::Request, "content-length", &attempt.ticket.body_length.to_string());
+            host::set_header(Headers::Request, "content-length", &attempt.ticket().body_length.to_string());
         }
-        self.exchange = Some(Exchange::new(attempt));
+        let answer = Rc::new(RefCell::new(Answer {
+            exchange: Exchange::new(attempt, self.watch.now()),
+            counters: self.counters.clone(),
+            listen: Listen::Pieces,
+            seen: 0,
+            held: true,
+            oversized: false,
+        }));
+        self.watch.over(self.id, &answer);
+        self.answer = Some(answer);
         self.rewrites = needs_body;
         if needs_body { Action::Pause } else { Action::Continue }
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         if !self.rewrites {
-            return if self.exchange.is_some() { Action::Continue } else { Action::Pause };
+            return if self.answer.is_some() { Action::Continue } else { Action::Pause };
         }
         if end_of_stream { self.send(size) } else { Action::Pause }
     }
@@ -175,37 +227,49 @@ impl HttpContext for Upstream {
     }
 
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        let Some(exchange) = &mut self.exchange else { return Action::Continue };
+        let Some(Ok(mut answer)) = self.answer.as_ref().map(|answer| answer.try_borrow_mut()) else {
+            return Action::Continue;
+        };
         let (mut status, mut length) = (0, 0);
-        for (name, value) in host::headers(Headers::Response).iter() {
+        let pairs = host::headers(Headers::Response);
+        let headers: Vec<_> = pairs.iter().collect();
+        for (name, value) in &headers {
             if name == ":status" {
                 status = value.parse().unwrap_or(0);
             } else if name == "content-length" {
                 length = value.parse().unwrap_or(0);
-            } else if ends_here(&name) {
-                host::remove_header(Headers::Response, &name);
+            } else if ends_here(name) {
+                host::remove_header(Headers::Response, name);
             }
         }
-        self.listen = exchange.head(status);
-        self.oversized = self.listen == Listen::Whole && length > MOST_WHOLE;
-        if end_of_stream { self.answer(0, true) } else { Action::Pause }
+        let named = headers.iter().map(|(name, value)| (&**name, &**value));
+        answer.listen = answer.exchange.head(status, named, self.watch.about_now());
+        answer.oversized = answer.listen == Listen::Whole && length > MOST_WHOLE;
+        drop(answer);
+        if end_of_stream { self.hand(0, true) } else { Action::Pause }
     }
 
     fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        self.answer(size, end_of_stream)
+        self.hand(size, end_of_stream)
     }
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
-        if self.held {
-            let size = host::body(Body::Response, 0, usize::MAX).len();
-            return self.answer(size, true);
-        }
-        self.answer(0, true)
+        let held =
+            self.answer.as_ref().is_some_and(|answer| answer.try_borrow().is_ok_and(|answer| answer.held));
+        let size = if held { host::body(Body::Response, 0, usize::MAX).len() } else { 0 };
+        self.hand(size, true)
     }
 }
 
-/// Whether Envoy's response code details say that the client ended it: by closing the connection, or by resetting its
-/// HTTP/2 stream.
-fn client_left(details: &[u8]) -> bool {
-    details.starts_with(b"downstream_") || details == b"http2.remote_reset"
+/// How the exchange came to its end. Envoy's response code details tell that the client closed its connection or reset its
+/// HTTP/2 stream; the filter state, that another attempt made beside this one has answered.
+fn ending(hedged: bool) -> Ending {
+    let details = host::property("response\0code_details").unwrap_or_default();
+    if details.starts_with(b"downstream_") || details == b"http2.remote_reset" {
+        Ending::ClientLeft
+    } else if hedged && is_closed(&host::property(NEXT).unwrap_or_default()) {
+        Ending::OtherAnswered
+    } else {
+        Ending::Broken
+    }
 }
