@@ -119,7 +119,7 @@ class Gateway:
         text = (self.config / "gateway.yaml").read_text()
         document = yaml.safe_load(text)
         held = document["resources"][0]["typed_config"]["config"]["configuration"]
-        held["value"] = json.dumps({"role": "gateway", "gateway": gateway})
+        held["value"] = json.dumps({**json.loads(held["value"]), "gateway": gateway})
         draft = self.config / ".gateway.new"
         draft.write_text(yaml.safe_dump(document))
         draft.replace(self.config / "gateway.yaml")

@@ -54,7 +54,8 @@ def test_filter_configuration_is_json_with_the_gateway_verbatim(tmp_path: Path) 
     resource = yaml.safe_load(rendering(tmp_path, given)["gateway.yaml"])["resources"][0]
     configuration = resource["typed_config"]["config"]["configuration"]
     assert configuration["@type"].endswith("StringValue")
-    assert json.loads(configuration["value"]) == {"role": "gateway", **given}
+    limits = {"body": 64 << 20, "replay": 32 << 20}
+    assert json.loads(configuration["value"]) == {"role": "gateway", "limits": limits, **given}
 
 
 def test_origin_decides_address_and_trust(tmp_path: Path) -> None:
@@ -94,6 +95,7 @@ def test_key_goes_where_its_row_says_and_nowhere_for_passthrough(tmp_path: Path)
         ({"listener": {"port": 70000}}, ["listener.port"]),
         ({"listener": {"prot": 1}}, ["prot"]),
         ({"bufferLimitBytes": "32Mi"}, ["bufferLimitBytes"]),
+        ({"replayLimitBytes": "32Mi"}, ["replayLimitBytes"]),
         ({"gateway": {"rotes": []}}, ["gateway.rotes: unknown member; did you mean `routes`?"]),
         (
             {"gateway": {"providers": [], "routes": [{"model": "a", "firstToken": 5, "targets": []}]}},

@@ -4,6 +4,8 @@ resources:
   - "@type": type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig
     name: attache
     typed_config:
-      {{- $configuration := dict "role" "gateway" "gateway" .Values.gateway }}
+      {{- /* What Envoy buffers, so that the filter can name it. */ -}}
+      {{- $limits := dict "body" (int64 .Values.bufferLimitBytes) "replay" (int64 .Values.replayLimitBytes) }}
+      {{- $configuration := dict "role" "gateway" "limits" $limits "gateway" .Values.gateway }}
       {{- include "attache.wasm" (dict "values" .Values "configuration" $configuration) | nindent 6 }}
 {{- end -}}

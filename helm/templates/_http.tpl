@@ -44,7 +44,10 @@ route_config:
       domains: ["*"]
       routes:
         - match: {prefix: /}
+          # A larger body is served, but not kept for another target.
+          request_body_buffer_limit: {{ .values.replayLimitBytes | int64 }}
           request_headers_to_remove: [x-forwarded-for, x-forwarded-proto, x-envoy-internal, x-envoy-external-address]
+          response_headers_to_remove: [x-attache-wait]
           route:
             # The filter sets both limits for each request.
             timeout: 0s
@@ -82,6 +85,12 @@ route_config:
               num_retries: 1
               refresh_cluster_on_retry: true
               retry_back_off: {base_interval: 0.005s, max_interval: 0.050s}
+              # How long to wait before the next attempt is the filter's to say, beside its 599: whole seconds, to which Envoy adds
+              # up to a half. Without the header, or with 0, the line above holds.
+              rate_limited_retry_back_off:
+                reset_headers:
+                  - {name: x-attache-wait, format: SECONDS}
+                max_interval: 86400s
 {{- end -}}
 
 {{- /* A match: that cluster. */ -}}
