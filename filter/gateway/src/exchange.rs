@@ -10,29 +10,27 @@ use attache_protocol::event::StreamEvent;
 use attache_protocol::response::Usage;
 
 use crate::attempt::Attempt;
-use crate::headers::{
-    ATTEMPT_LOG_HEADER, ATTEMPTS_HEADER, LOST_HEADER, MODEL_HEADER, PROVIDER_HEADER, STATUS_HEADER,
-    UNREAD_HEADER, WAIT_HEADER,
-};
 use crate::metrics;
-use crate::outcome::{Around, Effects, abandoned, answered, failed, logged};
-use crate::relay::{Relay, Stream};
-use crate::retry_after::{self, headroom};
+use crate::outcome::{Around, Effects, answered, failed};
+use crate::relay::Relay;
+use crate::retry_after::headroom;
+use crate::stream::Stream;
+
+mod ending;
+mod telling;
+
+pub use ending::{Ending, Expiry};
 
 /// The one status on which the router makes another attempt.
 pub const RETRY_STATUS: u16 = 599;
 /// Held bytes of a live stream without a token beyond which it goes out all the same: heartbeats are small, and memory is
 /// not the provider's to fill.
 const MOST_HELD: usize = 1 << 20;
-/// Paths in [`LOST_HEADER`]; the rest is counted.
-const MOST_LOST: usize = 50;
 /// The largest answer that is held; beyond it Envoy's own buffer (the chart's `bufferLimitBytes`) would end the exchange
 /// without a word to the next target.
 pub const MOST_WHOLE: usize = 30 << 20;
 /// Bytes of an error body that are read.
 const MOST_ERROR: usize = 1 << 20;
-/// Milliseconds after its head in which an error's body must have come; then its status has to say it all.
-const ERROR_BODY: u64 = 3000;
 /// A key with less than this of any of its limits left, in thousandths, gives way to others.
 const LITTLE: u16 = 50;
 
@@ -54,17 +52,6 @@ pub enum Flow {
     Release { head: ResponseHead, body: Option<Vec<u8>> },
     /// This piece goes on, replaced or as it is.
     Pass(Option<Vec<u8>>),
-}
-
-/// What the shell does when a deadline has passed.
-#[derive(Debug, PartialEq)]
-pub enum Expiry {
-    /// Let the held head go so, without what is held of the body: the router makes another attempt.
-    Retry(ResponseHead),
-    /// Answer the client here: nobody else will.
-    Reply { head: ResponseHead, body: Vec<u8> },
-    /// The client has had bytes, and nothing comes to which an error could be added: break the connection off.
-    Cut,
 }
 
 #[derive(Debug, PartialEq)]
@@ -211,98 +198,6 @@ impl Exchange {
         )
     }
 
-    /// Time has passed.
-    pub fn tick(&mut self, around: &Around<'_>) -> Option<Expiry> {
-        let policy = &self.attempt.ticket().policy;
-        let error = match &mut self.state {
-            State::Waiting | State::Unread | State::Ended => return None,
-            State::Whole => {
-                let late = self.status >= 300 && around.now.saturating_sub(self.answered) > ERROR_BODY;
-                late.then(|| unread_error(self.status))?
-            }
-            State::Stream(stream) => stream.late(policy, self.started, around.now)?,
-        };
-        if let State::Stream(stream) = &mut self.state
-            && stream.live
-        {
-            if stream.closed || stream.overdue(error.clone(), around.now) {
-                return Some(Expiry::Cut);
-            }
-            // The next byte that comes, if one comes soon, carries the error.
-            return None;
-        }
-        self.state = State::Ended;
-        Some(match self.fail(error, false, around) {
-            Flow::Release { head, body } if head.status != Some(RETRY_STATUS) => {
-                Expiry::Reply { head, body: body.unwrap_or_default() }
-            }
-            Flow::Release { mut head, .. } => {
-                head.set.retain(|(name, _)| !name.starts_with("content-"));
-                head.set.push((UNREAD_HEADER, "1".to_owned()));
-                Expiry::Retry(head)
-            }
-            Flow::Hold | Flow::Pass(_) => return None,
-        })
-    }
-
-    /// The exchange is over, however: what is left to count, and for the router to do.
-    pub fn close(mut self, why: Ending, around: &Around<'_>) -> Effects {
-        let live = match &self.state {
-            State::Stream(stream) => stream.live,
-            State::Unread => true,
-            State::Waiting | State::Whole | State::Ended => false,
-        };
-        let finished =
-            matches!(&self.state, State::Stream(stream) if stream.finished && (stream.live || !stream.whole));
-        if let State::Stream(stream) = &self.state
-            && !self.reported
-        {
-            self.report_usage(&{ stream.usage });
-        }
-        match why {
-            _ if self.reported || matches!(self.state, State::Ended) => {}
-            // Clients hang up after the last event, before the last byte.
-            _ if finished => self.report("ok"),
-            Ending::ClientLeft => {
-                self.report("cancelled");
-                abandoned(&self.attempt, around);
-            }
-            Ending::OtherAnswered if !live => {
-                self.report("lost");
-                abandoned(&self.attempt, around);
-            }
-            Ending::OtherAnswered | Ending::Broken => {
-                let error = self.broken(around.now);
-                self.report(error.kind.name());
-                let over = failed(&self.attempt, &error, None, self.started, around, &mut self.effects);
-                if !live {
-                    let entry = self.attempt.entry();
-                    self.effects.state = Some(match over.next {
-                        Some(next) => entry.state(&next.progress(over.progress)),
-                        None => entry.closed(&over.progress),
-                    });
-                }
-            }
-        }
-        self.effects
-    }
-
-    /// What it was that Envoy ended before an answer was there.
-    fn broken(&self, now: u64) -> ApiError {
-        let policy = &self.attempt.ticket().policy;
-        let limit = match (self.attempt.ticket().stream, policy.whole) {
-            (true, false) => policy.first_token,
-            _ => policy.answer,
-        };
-        let late = now.saturating_sub(self.started) + CLOCK >= limit || now >= policy.deadline;
-        match &self.state {
-            State::Stream(stream) if stream.live => ApiError::truncated(),
-            _ if late => ApiError::new(ErrorKind::Timeout, "the provider did not answer in time"),
-            State::Waiting => ApiError::new(ErrorKind::Connection, "the provider could not be reached"),
-            _ => ApiError::truncated(),
-        }
-    }
-
     fn report(&mut self, class: &str) {
         if !self.reported {
             self.reported = true;
@@ -352,36 +247,6 @@ impl Exchange {
         self.well(&usage, around);
         set.extend(self.headers(around.now));
         Flow::Release { head: ResponseHead { status: None, set }, body }
-    }
-
-    /// Ends the attempt with an error before anything reached the client.
-    fn fail(&mut self, error: ApiError, verbatim: bool, around: &Around<'_>) -> Flow {
-        self.report(error.kind.name());
-        let told = self.told.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let told = retry_after::told(told, &error, around.now);
-        let over = failed(&self.attempt, &error, told, self.started, around, &mut self.effects);
-        let entry = self.attempt.entry();
-        let mut set = self.headers_with(&entry.attempt_log(&over.progress));
-        let status = client_status(&error, self.attempt.same_protocol());
-        if let Some(next) = &over.next {
-            set.push((STATUS_HEADER, status.to_string()));
-            if next.wait > 0 {
-                set.push((WAIT_HEADER, next.wait.div_ceil(1000).to_string()));
-            }
-            self.effects.state = Some(entry.state(&next.progress(over.progress)));
-        }
-        let body = if verbatim {
-            None
-        } else {
-            let body = self.attempt.client().encode_error(&error);
-            // With its length the error is complete for the client, whatever the provider still does.
-            set.push(("content-type", "application/json".to_owned()));
-            set.push(("content-length", body.len().to_string()));
-            Some(body)
-        };
-        self.losses(&mut set);
-        let status = if over.next.is_some() { RETRY_STATUS } else { status };
-        Flow::Release { head: ResponseHead { status: Some(status), set }, body }
     }
 
     fn piece(&mut self, stream: &mut Stream, bytes: &[u8], end: bool, around: &Around<'_>) -> Flow {
@@ -466,84 +331,4 @@ impl Exchange {
         }
         Flow::Pass(Some(out))
     }
-
-    /// Who answered well, at which attempt, and what the translation had to drop.
-    fn headers(&mut self, now: u64) -> Vec<(&'static str, String)> {
-        let log = match self.attempt.progress().log.is_empty() {
-            true => String::new(),
-            false => {
-                let progress = logged(&self.attempt, usize::from(u8::MAX), false, self.started, now);
-                self.attempt.entry().attempt_log(&progress)
-            }
-        };
-        let mut set = self.headers_with(&log);
-        self.losses(&mut set);
-        set
-    }
-
-    fn headers_with(&self, log: &str) -> Vec<(&'static str, String)> {
-        let step = self.attempt.step();
-        let mut set = vec![
-            (PROVIDER_HEADER, step.provider.clone()),
-            (MODEL_HEADER, header_value(&step.model)),
-            (ATTEMPTS_HEADER, self.attempt.number().to_string()),
-        ];
-        if !log.is_empty() {
-            set.push((ATTEMPT_LOG_HEADER, log.to_owned()));
-        }
-        set
-    }
-
-    fn losses(&mut self, set: &mut Vec<(&'static str, String)>) {
-        let losses = &self.attempt.losses;
-        if losses.is_empty() {
-            return;
-        }
-        let (client, provider) = (self.attempt.ticket().protocol, &self.attempt.step().provider);
-        self.effects.counts.push(metrics::lost(client, provider, losses.len()));
-        let mut paths: Vec<String> =
-            losses.iter().take(MOST_LOST).map(|loss| header_value(&loss.path)).collect();
-        paths.dedup();
-        if losses.len() > MOST_LOST {
-            paths.push(format!("and {} more", losses.len() - MOST_LOST));
-        }
-        set.push((LOST_HEADER, paths.join(", ")));
-    }
-}
-
-/// How an exchange came to its end when the filter had no part in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    ClientLeft,
-    /// The client has the answer of an attempt that was made beside this one.
-    OtherAnswered,
-    Broken,
-}
-
-/// Milliseconds by which Envoy's timers and the filter's clock may differ.
-const CLOCK: u64 = 25;
-
-/// An error whose body does not come.
-fn unread_error(status: u16) -> ApiError {
-    let mut error = ApiError::new(ErrorKind::of_status(status), "the provider's error had no end");
-    error.status = status;
-    error
-}
-
-/// The status for a client: the provider's own where it has a meaning for every client.
-fn client_status(error: &ApiError, same_protocol: bool) -> u16 {
-    match error.status {
-        // A provider's own 599 must not look like ours.
-        RETRY_STATUS => 502,
-        status if same_protocol && (400..600).contains(&status) => status,
-        // Anthropic's own number; the same meaning elsewhere.
-        529 => 503,
-        status if (400..600).contains(&status) => status,
-        _ => error.kind.status(),
-    }
-}
-
-/// Header values are visible ASCII.
-fn header_value(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(256).collect()
 }

@@ -21,4 +21,5 @@ mod relay;
 pub mod retry_after;
 pub mod sticky;
 pub mod store;
+mod stream;
 pub mod ticket;

@@ -1,47 +1,8 @@
-//! A stream on its way: decoded to be watched, and relayed as it came, filtered, or written anew.
+//! How a stream goes on to the client: as it came, filtered, or written anew.
 
-use attache_protocol::codec::{StreamDecoder, StreamEncoder, StreamFilter};
-use attache_protocol::error::{ApiError, ErrorKind};
-use attache_protocol::event::{Delta, PartHead, StreamEvent};
-use attache_protocol::response::Usage;
+use attache_protocol::codec::{StreamEncoder, StreamFilter};
+use attache_protocol::error::ErrorKind;
 use attache_protocol::sse::whole_events;
-
-use crate::ticket::Policy;
-
-/// A stream under way. Times are Unix times in milliseconds.
-pub struct Stream {
-    pub decoder: Box<dyn StreamDecoder>,
-    pub relay: Relay,
-    pub usage: Usage,
-    pub token: bool,
-    pub failed: Option<ApiError>,
-    /// The provider has said all that belongs to the answer.
-    pub finished: bool,
-    /// The client has had its last event.
-    pub closed: bool,
-    pub live: bool,
-    /// It is held until it is finished.
-    pub whole: bool,
-    pub held: usize,
-    /// Output made while the head is held.
-    pub pending: Vec<u8>,
-    pace: Pace,
-    overdue: Option<(ApiError, u64)>,
-}
-
-/// How fast a stream comes.
-struct Pace {
-    /// The last event.
-    last: u64,
-    /// The provider runs a tool of its own, which may take long.
-    working: bool,
-    /// Bytes of text since the window began.
-    generated: u64,
-    window: u64,
-}
-
-/// Milliseconds for which an error waits for a piece that can carry it to the client.
-const GRACE: u64 = 1000;
 
 /// How a stream goes on to the client.
 pub enum Relay {
@@ -56,164 +17,56 @@ pub enum Relay {
     Encode(Box<dyn StreamEncoder>),
 }
 
-impl Stream {
-    pub fn new(decoder: Box<dyn StreamDecoder>, relay: Relay, now: u64) -> Self {
-        Stream {
-            decoder,
-            relay,
-            usage: Usage::default(),
-            token: false,
-            failed: None,
-            finished: false,
-            closed: false,
-            live: false,
-            whole: false,
-            held: 0,
-            pending: Vec::new(),
-            pace: Pace { last: now, working: false, generated: 0, window: now },
-            overdue: None,
-        }
-    }
-
-    /// The deadline that has passed, as an error.
-    pub fn late(&mut self, policy: &Policy, started: u64, now: u64) -> Option<ApiError> {
-        let since = |then: u64| now.saturating_sub(then);
-        let timeout = |what: String| Some(ApiError::new(ErrorKind::Timeout, what));
-        if self.finished {
-            return None;
-        }
-        if now >= policy.deadline {
-            return timeout("the answer took longer than all of it may".to_owned());
-        }
-        if !self.token {
-            let late = since(started) >= policy.first_token;
-            return late.then(|| ApiError::new(ErrorKind::Timeout, "the provider sent no token in time"));
-        }
-        if self.whole && since(started) >= policy.answer {
-            return timeout("the provider's answer took too long".to_owned());
-        }
-        let idle = if self.pace.working { policy.answer } else { policy.idle };
-        if since(self.pace.last) >= idle {
-            return timeout(format!("the provider sent nothing for {} s", since(self.pace.last) / 1000));
-        }
-        if since(self.pace.window) >= policy.idle {
-            let least = policy.min_throughput.saturating_mul(since(self.pace.window)) / 1000;
-            let generated = std::mem::take(&mut self.pace.generated);
-            self.pace.window = now;
-            if generated < least && !self.pace.working {
-                let rate = generated * 1000 / policy.idle.max(1);
-                return timeout(format!("the provider's answer came at {rate} bytes per second"));
-            }
-        }
-        None
-    }
-
-    /// Notes the error for the next piece. `true`: none has come for too long.
-    pub fn overdue(&mut self, error: ApiError, now: u64) -> bool {
-        match &self.overdue {
-            Some((_, since)) => now.saturating_sub(*since) >= GRACE,
-            None => {
-                self.overdue = Some((error, now));
-                false
-            }
-        }
-    }
-
-    pub fn is_overdue(&self) -> bool {
-        self.overdue.is_some()
-    }
-
-    /// Decodes a piece and makes of it what the relay makes; `None`: the bytes as they are.
-    pub fn take(&mut self, bytes: &[u8], end: bool, now: u64) -> Option<Vec<u8>> {
-        if self.closed {
-            return None;
-        }
-        if let Some((error, _)) = &self.overdue {
-            self.failed = Some(error.clone());
-            return Some(Vec::new());
-        }
-        let Stream { decoder, relay, usage, token, failed, finished, live, pace, .. } = self;
-        let mut out = Vec::new();
-        let mut sink = |event: &StreamEvent<'_>| {
-            pace.event(event, *token, now);
-            *token |= event.is_token();
-            match event {
-                StreamEvent::Usage(counts) => usage.update(counts),
-                StreamEvent::Failed(error) => {
-                    *failed = Some(error.clone());
-                    return;
-                }
-                StreamEvent::Finish(_) => *finished = true,
-                _ => {}
-            }
-            if let Relay::Encode(encoder) = relay {
-                encoder.event(event, &mut out);
-            }
-        };
-        decoder.push(bytes, &mut sink);
-        if end {
-            decoder.end(&mut sink);
-        }
-        match relay {
-            Relay::Bytes if self.failed.as_ref().is_some_and(|error| error.kind == ErrorKind::Malformed) => {
-                Some(Vec::new())
-            }
-            Relay::Bytes if self.failed.as_ref().is_some_and(|error| error.kind == ErrorKind::Truncated) => {
-                Some(bytes.to_vec())
-            }
-            Relay::Bytes => None,
-            Relay::Events(begun) => {
-                let kind = self.failed.as_ref().map(|error| error.kind);
-                if *live
-                    && begun.is_empty()
-                    && kind.is_none()
-                    && (end || whole_events(bytes, 0) == bytes.len())
-                {
-                    return None;
-                }
-                let searched = begun.len().saturating_sub(3);
-                begun.extend_from_slice(bytes);
-                let whole = match kind {
-                    Some(ErrorKind::Malformed) => 0,
-                    Some(ErrorKind::Truncated) => whole_events(begun, searched),
-                    None if !end => whole_events(begun, searched),
-                    // The provider's own error, or its last event, for which the decoder needed no blank line.
-                    _ => begun.len(),
-                };
-                let rest = begun.split_off(whole);
-                Some(std::mem::replace(begun, rest))
-            }
-            Relay::Filter(filter) => {
-                let kind = self.failed.as_ref().map(|error| error.kind);
-                if kind == Some(ErrorKind::Malformed) {
-                    return Some(Vec::new());
-                }
+impl Relay {
+    /// What of a piece goes on; `None`: the bytes as they are. `encoded`: what an encoder made of its events; `failed`: the
+    /// piece holds the stream's failure; `live`: the client has had bytes before.
+    pub fn pass(
+        &mut self,
+        bytes: &[u8],
+        encoded: Vec<u8>,
+        failed: Option<ErrorKind>,
+        end: bool,
+        live: bool,
+    ) -> Option<Vec<u8>> {
+        match (self, failed) {
+            (Relay::Encode(_), _) => Some(encoded),
+            (Relay::Bytes | Relay::Filter(_), Some(ErrorKind::Malformed)) => Some(Vec::new()),
+            (Relay::Bytes, Some(ErrorKind::Truncated)) => Some(bytes.to_vec()),
+            (Relay::Bytes, _) => None,
+            (Relay::Events(begun), _) => events(begun, bytes, failed, end, live),
+            (Relay::Filter(filter), _) => {
+                let mut out = Vec::new();
                 filter.push(bytes, &mut out);
                 // The last event of a truncated stream is half an event; the provider's own error may be its last words.
-                if end && kind != Some(ErrorKind::Truncated) {
+                if end && failed != Some(ErrorKind::Truncated) {
                     filter.end(&mut out);
                 }
                 Some(out)
             }
-            Relay::Encode(_) => Some(out),
         }
     }
 }
 
-impl Pace {
-    fn event(&mut self, event: &StreamEvent<'_>, begun: bool, now: u64) {
-        self.last = now;
-        if !begun {
-            self.window = now;
-        }
-        match event {
-            StreamEvent::PartStart { part, .. } => self.working = matches!(part, PartHead::Foreign),
-            StreamEvent::Delta { delta: Delta::Text(text) | Delta::Arguments(text), .. } => {
-                self.generated += text.len() as u64;
-            }
-            // What else comes is no text, but work all the same.
-            StreamEvent::Delta { delta: Delta::Signature(_), .. } => self.window = now,
-            _ => {}
-        }
+/// The events that are whole by now; the one under way stays in `begun`.
+fn events(
+    begun: &mut Vec<u8>,
+    bytes: &[u8],
+    failed: Option<ErrorKind>,
+    end: bool,
+    live: bool,
+) -> Option<Vec<u8>> {
+    if live && begun.is_empty() && failed.is_none() && (end || whole_events(bytes, 0) == bytes.len()) {
+        return None;
     }
+    let searched = begun.len().saturating_sub(3);
+    begun.extend_from_slice(bytes);
+    let whole = match failed {
+        Some(ErrorKind::Malformed) => 0,
+        Some(ErrorKind::Truncated) => whole_events(begun, searched),
+        None if !end => whole_events(begun, searched),
+        // The provider's own error, or its last event, for which the decoder needed no blank line.
+        _ => begun.len(),
+    };
+    let rest = begun.split_off(whole);
+    Some(std::mem::replace(begun, rest))
 }

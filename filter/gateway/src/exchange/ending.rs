@@ -1,0 +1,133 @@
+//! How an exchange ends when no byte of the provider ends it: by time, by the client, by Envoy.
+
+use attache_protocol::error::{ApiError, ErrorKind};
+
+use super::{Exchange, Flow, RETRY_STATUS, ResponseHead, State};
+use crate::headers::UNREAD_HEADER;
+use crate::outcome::{Around, Effects, abandoned, failed};
+
+/// What the shell does when a deadline has passed.
+#[derive(Debug, PartialEq)]
+pub enum Expiry {
+    /// Let the held head go so, without what is held of the body: the router makes another attempt.
+    Retry(ResponseHead),
+    /// Answer the client here: nobody else will.
+    Reply { head: ResponseHead, body: Vec<u8> },
+    /// The client has had bytes, and nothing comes to which an error could be added: break the connection off.
+    Cut,
+}
+
+/// How an exchange came to its end when the filter had no part in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    ClientLeft,
+    /// The client has the answer of an attempt that was made beside this one.
+    OtherAnswered,
+    Broken,
+}
+
+/// Milliseconds after its head in which an error's body must have come; then its status has to say it all.
+const ERROR_BODY: u64 = 3000;
+/// Milliseconds by which Envoy's timers and the filter's clock may differ.
+const CLOCK: u64 = 25;
+
+/// An error whose body does not come.
+fn unread_error(status: u16) -> ApiError {
+    let mut error = ApiError::new(ErrorKind::of_status(status), "the provider's error had no end");
+    error.status = status;
+    error
+}
+
+impl Exchange {
+    /// Time has passed.
+    pub fn tick(&mut self, around: &Around<'_>) -> Option<Expiry> {
+        let policy = &self.attempt.ticket().policy;
+        let error = match &mut self.state {
+            State::Waiting | State::Unread | State::Ended => return None,
+            State::Whole => {
+                let late = self.status >= 300 && around.now.saturating_sub(self.answered) > ERROR_BODY;
+                late.then(|| unread_error(self.status))?
+            }
+            State::Stream(stream) => stream.late(policy, self.started, around.now)?,
+        };
+        if let State::Stream(stream) = &mut self.state
+            && stream.live
+        {
+            if stream.closed || stream.overdue(error.clone(), around.now) {
+                return Some(Expiry::Cut);
+            }
+            // The next byte that comes, if one comes soon, carries the error.
+            return None;
+        }
+        self.state = State::Ended;
+        Some(match self.fail(error, false, around) {
+            Flow::Release { head, body } if head.status != Some(RETRY_STATUS) => {
+                Expiry::Reply { head, body: body.unwrap_or_default() }
+            }
+            Flow::Release { mut head, .. } => {
+                head.set.retain(|(name, _)| !name.starts_with("content-"));
+                head.set.push((UNREAD_HEADER, "1".to_owned()));
+                Expiry::Retry(head)
+            }
+            Flow::Hold | Flow::Pass(_) => return None,
+        })
+    }
+
+    /// The exchange is over, however: what is left to count, and for the router to do.
+    pub fn close(mut self, why: Ending, around: &Around<'_>) -> Effects {
+        let live = match &self.state {
+            State::Stream(stream) => stream.live,
+            State::Unread => true,
+            State::Waiting | State::Whole | State::Ended => false,
+        };
+        let finished =
+            matches!(&self.state, State::Stream(stream) if stream.finished && (stream.live || !stream.whole));
+        if let State::Stream(stream) = &self.state
+            && !self.reported
+        {
+            self.report_usage(&{ stream.usage });
+        }
+        match why {
+            _ if self.reported || matches!(self.state, State::Ended) => {}
+            // Clients hang up after the last event, before the last byte.
+            _ if finished => self.report("ok"),
+            Ending::ClientLeft => {
+                self.report("cancelled");
+                abandoned(&self.attempt, around);
+            }
+            Ending::OtherAnswered if !live => {
+                self.report("lost");
+                abandoned(&self.attempt, around);
+            }
+            Ending::OtherAnswered | Ending::Broken => {
+                let error = self.broken(around.now);
+                self.report(error.kind.name());
+                let over = failed(&self.attempt, &error, None, self.started, around, &mut self.effects);
+                if !live {
+                    let entry = self.attempt.entry();
+                    self.effects.state = Some(match over.next {
+                        Some(next) => entry.state(&next.progress(over.progress)),
+                        None => entry.closed(&over.progress),
+                    });
+                }
+            }
+        }
+        self.effects
+    }
+
+    /// What it was that Envoy ended before an answer was there.
+    fn broken(&self, now: u64) -> ApiError {
+        let policy = &self.attempt.ticket().policy;
+        let limit = match (self.attempt.ticket().stream, policy.whole) {
+            (true, false) => policy.first_token,
+            _ => policy.answer,
+        };
+        let late = now.saturating_sub(self.started) + CLOCK >= limit || now >= policy.deadline;
+        match &self.state {
+            State::Stream(stream) if stream.live => ApiError::truncated(),
+            _ if late => ApiError::new(ErrorKind::Timeout, "the provider did not answer in time"),
+            State::Waiting => ApiError::new(ErrorKind::Connection, "the provider could not be reached"),
+            _ => ApiError::truncated(),
+        }
+    }
+}
