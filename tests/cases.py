@@ -16,6 +16,8 @@ import protocols
 from harness import Gateway, Reply
 from matching import Absent, Json, Loader, Pattern, differences
 from provider import Provider, Seen
+from setting import key_files
+from world import key_of
 
 CLIENT_KEY = "secret-of-the-client"
 # The headers that carry a key, by protocol, and what a client of that protocol sends.
@@ -322,9 +324,9 @@ def check_manners(seen: Seen, gateway: Gateway) -> list[str]:
     config = next(one for one in gateway.values["gateway"]["providers"] if one["name"] == seen.provider)
     row, own = config.get("provider", config["name"]), config.get("credentials") == "passthrough"
     header, prefix = CREDENTIALS[row]
-    secret = CLIENT_KEY if own else f"secret-of-{seen.provider}"
+    secrets = [CLIENT_KEY] if own else [key_of(file) for file in key_files(config)]
     found = []
-    if seen.header(header) != prefix + secret:
+    if seen.header(header) not in [prefix + secret for secret in secrets]:
         found.append(f"{seen.provider}: {header} is {seen.header(header)!r}, not its own key")
     for name, value in seen.headers:
         if "secret-of-" in value and name != header:

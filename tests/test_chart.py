@@ -30,12 +30,13 @@ def test_rendering_is_deterministic(tmp_path: Path) -> None:
     assert rendering(tmp_path, {}) == rendering(tmp_path, {})
 
 
-@pytest.mark.parametrize("values", ["laptop", "defaults", "every row", "passthrough"])
+@pytest.mark.parametrize("values", ["laptop", "defaults", "every row", "passthrough", "keys"])
 def test_envoy_accepts(values: str, tmp_path: Path) -> None:
     given: dict[str, Any] = {
         "laptop": yaml.safe_load((ROOT / "envoy/values.yaml").read_text()),
         "defaults": {},
         "every row": gateway([{"name": name} for name in TABLE]),
+        "keys": gateway([{"name": "openai", "keys": [{"name": "a"}, {"name": "1e3"}]}, {"name": "on", "provider": "openai"}]),
         "passthrough": gateway(
             [
                 {"name": "by-name", "provider": "openai", "origin": "http://vllm.models.svc:8000/v1", "credentials": "passthrough"},
@@ -88,6 +89,23 @@ def test_key_goes_where_its_row_says_and_nowhere_for_passthrough(tmp_path: Path)
             assert (one["header"], one.get("header_value_prefix", "")) == tuple(TABLE[name]["credential"].values())
 
 
+def test_each_key_is_a_cluster_with_a_file_of_its_own(tmp_path: Path) -> None:
+    keys = [{"name": "a", "weight": 2}, {"name": "b"}]
+    files = rendering(tmp_path, gateway([{"name": "openai", "keys": keys}, {"name": "gemini"}]))
+    assert {file for file in files if file.startswith("secret-")} == {
+        "secret-openai.a.yaml", "secret-openai.b.yaml", "secret-gemini.yaml"
+    }
+    secret = yaml.safe_load(files["secret-openai.b.yaml"])["resources"][0]
+    assert (secret["name"], secret["generic_secret"]["secret"]["filename"]) == ("openai.b", "/etc/attache-keys/openai.b")
+    clusters = clusters_of(files)
+    assert "openai" not in clusters and "bare.openai" not in clusters
+    for name in ("openai.a", "openai.b", "bare.openai.a", "bare.openai.b"):
+        assert clusters[name]["cluster_type"]["typed_config"]["clusters"] == ["origin.openai", "nowhere"]
+        (injected,) = injectors(clusters[name])
+        assert injected["credential"]["name"] == name.removeprefix("bare.")
+    assert set(matched(files)) == {"whole/", "openai.a/", "openai.b/", "gemini/"}
+
+
 @pytest.mark.parametrize(
     "given, told",
     [
@@ -126,6 +144,16 @@ def test_faults_come_all_at_once_with_path_and_hint(tmp_path: Path) -> None:
     assert "gateway.providers[3].origin: port 70000 is not between 1 and 65535" in message
     assert "gateway.routes[0].targets[0].provider: unknown provider `opnai`; did you mean `openai`?" in message
     assert "templates/" not in message
+
+
+def test_faults_of_keys_are_told(tmp_path: Path) -> None:
+    two = [{"name": "a"}, {"name": "a"}]
+    given = [{"name": "openai", "keys": two}, {"name": "groq", "credentials": "passthrough", "keys": two[:1]}]
+    message = refusal(tmp_path, gateway(given))
+    assert message.splitlines()[0] == "config: 2 faults"
+    assert "gateway.providers[0].keys[1].name: a second key named `a`; names must differ" in message
+    assert "gateway.providers[1].keys: no key is used with `credentials: passthrough`" in message
+    assert "providers[0].keys[0].name" in refusal(tmp_path, gateway([{"name": "openai", "keys": [{"name": "a.b"}]}]))
 
 
 def test_names_of_the_gateways_own_clusters_are_taken(tmp_path: Path) -> None:
@@ -194,6 +222,16 @@ def authority() -> str:
 
 def clusters_of(files: dict[str, str]) -> dict[str, dict[str, Any]]:
     return {cluster["name"]: cluster for cluster in yaml.safe_load(files["envoy.yaml"])["static_resources"]["clusters"]}
+
+
+def matched(files: dict[str, str]) -> dict[str, str]:
+    """The beginnings that the route's matcher knows, and their clusters."""
+    listener = yaml.safe_load(files["envoy.yaml"])["static_resources"]["listeners"][0]
+    connections = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    route = connections["route_config"]["virtual_hosts"][0]["routes"][0]["route"]
+    specifier = route["inline_cluster_specifier_plugin"]["extension"]["typed_config"]
+    entries = specifier["cluster_matcher"]["matcher_tree"]["prefix_match_map"]["map"]
+    return {begin: entry["action"]["typed_config"]["cluster"] for begin, entry in entries.items()}
 
 
 def places(cluster: dict[str, Any]) -> tuple[str, str, int]:

@@ -8,6 +8,7 @@ import yaml
 
 from harness import Gateway
 from provider import Provider
+from setting import key_files
 
 CONFIGS = {file.stem: file.read_text() for file in sorted((Path(__file__).resolve().parent / "configs").glob("*.yaml"))}
 # `{port:NAME}` in a configuration is the port of the scripted provider NAME; this one refuses every connection.
@@ -36,7 +37,7 @@ class World:
     def fresh(self, config: str, folder: str) -> Gateway:
         """A gateway of one's own, not started: for tests that change its files."""
         values = self.values(config)
-        keys = {provider["name"]: key_of(provider["name"]) for provider in values["gateway"]["providers"]}
+        keys = {file: key_of(file) for provider in values["gateway"]["providers"] for file in key_files(provider)}
         return Gateway(self.folder / folder, values, keys)
 
     def close(self) -> None:
@@ -44,6 +45,6 @@ class World:
             gateway.__exit__()
 
 
-def key_of(provider: str) -> str:
-    """The secret in that provider's key file."""
-    return f"secret-of-{provider}"
+def key_of(file: str) -> str:
+    """The secret in that key file."""
+    return f"secret-of-{file}"

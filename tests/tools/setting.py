@@ -102,24 +102,34 @@ def read(values: Path) -> dict[str, Any]:
     return given
 
 
+def key_files(provider: dict[str, Any]) -> list[str]:
+    """Names of the provider's key files, as the chart makes them; none where the client's own key is passed on."""
+    if provider.get("credentials") == "passthrough":
+        return []
+    return [f"{provider['name']}.{key['name']}" for key in provider.get("keys") or []] or [provider["name"]]
+
+
 def real_keys(providers: list[dict[str, Any]], directory: Path | None, demo: bool) -> dict[str, tuple[str, str]]:
-    """Provider to (key, where it was found). In the demo the owner of a key drops its scripted origin."""
+    """Key file to (key, where it was found). In the demo the owner of a key drops its scripted origin."""
     found: dict[str, tuple[str, str]] = {}
     for provider in providers:
-        name = provider["name"]
-        if provider.get("credentials") == "passthrough":
-            continue
-        for place in filter(None, [directory, OWN_KEYS]):
-            if (place / name).is_file() and name not in found:
-                found[name] = ((place / name).read_text().strip(), f"key file {shown(place / name)}")
-        # A key of the environment goes to its owner alone, never to another origin that the values name.
-        if name not in found and (demo or not provider.get("origin")):
-            for variable in VARIABLES.get(provider.get("provider") or name, []):
-                if os.environ.get(variable, "").strip() and name not in found:
-                    found[name] = (os.environ[variable].strip(), f"key from {variable}")
-        if demo and name in found:
-            provider.pop("origin", None)
+        for name in key_files(provider):
+            for place in filter(None, [directory, OWN_KEYS]):
+                if (place / name).is_file() and name not in found:
+                    found[name] = ((place / name).read_text().strip(), f"key file {shown(place / name)}")
+            # A key of the environment goes to its owner alone, never to another origin that the values name.
+            if name not in found and (demo or not provider.get("origin")):
+                for variable in variables(provider):
+                    if os.environ.get(variable, "").strip() and name not in found:
+                        found[name] = (os.environ[variable].strip(), f"key from {variable}")
+            if demo and name in found:
+                provider.pop("origin", None)
     return found
+
+
+def variables(provider: dict[str, Any]) -> list[str]:
+    """Where the environment may hold its key; it cannot tell several apart."""
+    return [] if provider.get("keys") else VARIABLES.get(provider.get("provider") or provider["name"], [])
 
 
 def rendered(values: dict[str, Any], found: dict[str, tuple[str, str]], own_directory: str | None) -> Setting:
@@ -135,7 +145,7 @@ def rendered(values: dict[str, Any], found: dict[str, tuple[str, str]], own_dire
         write_keys(values["gateway"]["providers"], found, keys)
     providers = values["gateway"]["providers"]
     told = {one["name"]: tell(one, found, keys, to_write=keys if own_directory else OWN_KEYS) for one in providers}
-    keyless = [shown(keys / one["name"]) for one in providers if not (keys / one["name"]).is_file()]
+    keyless = [shown(keys / name) for one in providers for name in key_files(one) if not (keys / name).is_file()]
     return Setting(values, config, told, keyless)
 
 
@@ -145,27 +155,28 @@ def write_keys(providers: list[dict[str, Any]], found: dict[str, tuple[str, str]
     for old in directory.iterdir():
         old.unlink()
     for provider in providers:
-        name = provider["name"]
-        key = found[name][0] if name in found else f"demo-key-{name}" if demo_port(provider) else None
-        if key is not None:
-            with open(os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(key)
+        for name in key_files(provider):
+            key = found[name][0] if name in found else f"demo-key-{name}" if demo_port(provider) else None
+            if key is not None:
+                with open(os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                    file.write(key)
 
 
 def tell(provider: dict[str, Any], found: dict[str, tuple[str, str]], keys: Path, to_write: Path) -> str:
-    name = provider["name"]
     where = provider.get("origin") or row(provider)["origin"]
     if demo_port(provider):
         return f"demo, {where}"
-    if provider.get("credentials") == "passthrough":
+    if not key_files(provider):
         return f"{where}, the client's own credential"
+    return ", ".join([where, *(tell_key(provider, name, found, keys, to_write) for name in key_files(provider))])
+
+
+def tell_key(provider: dict[str, Any], name: str, found: dict[str, tuple[str, str]], keys: Path, to_write: Path) -> str:
     if (keys / name).is_file():
-        source = found[name][1] if name in found and to_write == OWN_KEYS else f"key file {shown(keys / name)}"
-        return f"{where}, {source}"
-    taken = to_write == OWN_KEYS and not provider.get("origin")
-    variables = VARIABLES.get(provider.get("provider") or name, []) if taken else []
-    ways = [f"set {' or '.join(variables)}"] * bool(variables) + [f"write {shown(to_write / name)}"]
-    return f"{where}, without a key; if it needs one: {' or '.join(ways)}, and start again"
+        return found[name][1] if name in found and to_write == OWN_KEYS else f"key file {shown(keys / name)}"
+    taken = variables(provider) if to_write == OWN_KEYS and not provider.get("origin") else []
+    ways = [f"set {' or '.join(taken)}"] * bool(taken) + [f"write {shown(to_write / name)}"]
+    return f"without a key; if it needs one: {' or '.join(ways)}, and start again"
 
 
 def row(provider: dict[str, Any]) -> dict[str, Any]:
