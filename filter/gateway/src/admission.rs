@@ -201,7 +201,7 @@ impl Admission {
         let known = knows_conversations(&route.targets);
         let conversation = if known { conversation(self.session.as_deref(), &request) } else { 0 };
         let circumstances = Circumstances { now: around.now, store: around.store, conversation, body_length };
-        let (plan, home) = plan(route, &request, &circumstances)?;
+        let (plan, home) = plan(route, &gateway.catalogue, &request, &circumstances)?;
         let passes =
             route.targets.iter().any(|target| target.provider.credentials == Credentials::Passthrough);
         let policy = policy(gateway, route, &request, self.delivery, plan.len(), around.now);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::catalogue::CatalogueEntry;
 use crate::duration::Duration;
 use crate::failover::Action;
 
@@ -20,6 +21,9 @@ pub struct Config {
     /// When a target or a key is left alone for a while.
     #[serde(default)]
     pub health: HealthConfig,
+    /// Models beside those of the built-in catalogue, and figures that override its own.
+    #[serde(default)]
+    pub catalogue: Vec<CatalogueEntry>,
 }
 
 /// When the circuit of a target or a key opens, and for how long it is left alone.
@@ -213,6 +217,12 @@ pub struct Reading {
     pub faults: Vec<Fault>,
 }
 
+/// Reads JSON text. One place does, since each crate that did would hold a reader of its own.
+#[inline(never)]
+pub fn parse(json: &str) -> Result<Value, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
 /// Reads a value as a configuration. serde stops at the first fault, so each faulty member is noted and taken out,
 /// and the rest read again: an operator sees everything that is wrong at once.
 pub fn read(mut value: Value) -> Reading {
@@ -258,6 +268,7 @@ fn plain(message: &str) -> String {
     if let Some((found, expected)) = rest.and_then(|rest| rest.split_once(", expected ")) {
         let expected = match expected {
             "u64" => "a whole number",
+            "a nonzero u64" => "a whole number above 0",
             "a sequence" => "a list",
             other => other.strip_prefix("struct ").map_or(other, |_| "an object"),
         };
@@ -349,7 +360,8 @@ fn stand_in(list: &str) -> Option<Value> {
         }
         "targets" => Some(serde_json::json!({ "provider": UNREADABLE })),
         "keys" => Some(serde_json::json!({ "name": UNREADABLE })),
-        "models" => Some(Value::String(UNREADABLE.to_owned())),
+        "models" | "names" => Some(Value::String(UNREADABLE.to_owned())),
+        "catalogue" => Some(serde_json::json!({ "model": UNREADABLE })),
         _ => None,
     }
 }
@@ -416,7 +428,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "bugdets: unknown member; known here: `providers`, `routes`, `health`",
+                "bugdets: unknown member; known here: `providers`, `routes`, `health`, `catalogue`",
                 "providers[0].nam: unknown member; did you mean `name`?",
                 "providers[0].name: is missing",
                 "providers[1].credentials: unknown value `injekt`, expected `inject` or `passthrough`",

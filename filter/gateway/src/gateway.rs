@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use attache_protocol::error::ErrorKind;
 
+use crate::catalogue::Catalogue;
 use crate::config::{
     self, Config, Credentials, Delivery, Fault, HealthConfig, ProviderConfig, RouteConfig, UNREADABLE,
     suggest,
@@ -24,6 +25,7 @@ pub struct Gateway {
     routes: Vec<Route>,
     exact: HashMap<String, usize>,
     globs: Vec<(Glob, usize)>,
+    pub catalogue: Catalogue,
 }
 
 /// Bytes of bodies, as the chart tells the filter beside `gateway:`.
@@ -112,8 +114,11 @@ impl Gateway {
         // Which names were meant is not known while an entry cannot be read.
         let complete = config.providers.iter().all(|entry| entry.name != UNREADABLE);
         let by_name = providers(&config.providers, &mut faults);
+        let rows: Vec<&str> = by_name.values().map(|provider| provider.row.name).collect();
         let mut gateway = routes(&config, &Known { by_name, typed, complete }, &mut faults);
         gateway.health = health(&config.health, &mut faults);
+        let names: Vec<&str> = config.providers.iter().map(|entry| entry.name.as_str()).collect();
+        gateway.catalogue = Catalogue::new(&config.catalogue, &names, &rows, &mut faults);
         if faults.is_empty() { Ok(gateway) } else { Err(faults) }
     }
 
@@ -288,6 +293,7 @@ fn routes(config: &Config, known: &Known, faults: &mut Vec<Fault>) -> Gateway {
         routes: Vec::new(),
         exact: HashMap::new(),
         globs: Vec::new(),
+        catalogue: Catalogue::default(),
     };
     for (index, entry) in config.routes.iter().enumerate() {
         let route = route(index, entry, known, faults);
@@ -368,10 +374,10 @@ fn route(index: usize, entry: &RouteConfig, known: &Known, faults: &mut Vec<Faul
 
 /// A pattern in which `*` stands for any run of characters.
 #[derive(Debug)]
-struct Glob(String);
+pub(crate) struct Glob(pub(crate) String);
 
 impl Glob {
-    fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         let mut pieces = self.0.split('*');
         let Some(mut rest) = pieces.next().and_then(|first| name.strip_prefix(first)) else { return false };
         let Some(last) = pieces.next_back() else { return rest.is_empty() };

@@ -4,12 +4,14 @@
 
 pub mod admission;
 pub mod attempt;
+pub mod catalogue;
 pub mod config;
 mod date;
 pub mod duration;
 pub mod exchange;
 pub mod failover;
 pub mod gateway;
+pub mod guard;
 pub mod headers;
 pub mod health;
 pub mod metrics;

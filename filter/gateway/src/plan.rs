@@ -2,11 +2,12 @@
 
 use std::cmp::Reverse;
 
-use attache_protocol::codec::{Loss, Protocol};
-use attache_protocol::error::{ApiError, ErrorKind};
+use attache_protocol::error::ApiError;
 use attache_protocol::request::Request;
 
+use crate::catalogue::Catalogue;
 use crate::gateway::{Key, Route, Target};
+use crate::guard::Guard;
 use crate::health::{Health, Id, Verdict};
 use crate::sticky::{LEAST_CACHED, Moves, key_score};
 use crate::store::{HEALTH, MOVES, Store, update};
@@ -25,32 +26,27 @@ pub struct Circumstances<'c> {
 /// each one's reasons. Beside them the place in the route of the target that comes first when all are well.
 pub fn plan(
     route: &Route,
+    catalogue: &Catalogue,
     request: &Request<'_>,
     around: &Circumstances<'_>,
 ) -> Result<(Vec<Step>, u8), ApiError> {
     let mut steps = Vec::with_capacity(route.targets.len());
-    let mut refused: Vec<(Protocol, &str, Vec<Loss>)> = Vec::new();
+    let mut guard = Guard::new(catalogue, request);
     for (index, target) in route.targets.iter().enumerate() {
-        let row = target.provider.row;
-        let losses = if row.protocol == request.protocol {
-            Vec::new()
-        } else {
-            let model = target.model.as_deref().unwrap_or(&request.model);
-            row.protocol.codec().contract(request, &row.dialect, model)
+        let Some(context_window) = guard.admits(target) else { continue };
+        let step = |key| {
+            let mut step = Step::new(target, key, index, &request.model, request.stream, &route.name);
+            step.context_window = context_window;
+            step
         };
-        if losses.is_empty() {
-            let step = |key| Step::new(target, key, index, &request.model, request.stream, &route.name);
-            match &*target.provider.keys {
-                [] => steps.push(step(None)),
-                keys => steps.extend(keys_in_order(keys, around.conversation).map(|key| step(Some(key)))),
-            }
-        } else {
-            refused.push((row.protocol, &target.provider.name, losses));
+        match &*target.provider.keys {
+            [] => steps.push(step(None)),
+            keys => steps.extend(keys_in_order(keys, around.conversation).map(|key| step(Some(key)))),
         }
     }
     match steps.first().map(|step| step.target) {
         Some(home) => Ok((in_order(steps, around), home)),
-        None => Err(no_target(&refused)),
+        None => Err(guard.refusal()),
     }
 }
 
@@ -161,26 +157,4 @@ fn go_home(judged: &mut [(Standing, Step)], health: &Health, around: &Circumstan
     let Some((bytes, _)) = around.store.read(MOVES) else { return };
     let Some(home) = Moves::read(&bytes).home(around.conversation, around.now) else { return };
     judged.sort_by_key(|(_, step)| Reverse(step.ids().1 == home));
-}
-
-/// More reasons than this do not make a message clearer.
-const MOST_REASONS: usize = 8;
-
-fn no_target(refused: &[(Protocol, &str, Vec<Loss>)]) -> ApiError {
-    let reasons: Vec<String> = refused
-        .iter()
-        .flat_map(|(protocol, provider, losses)| {
-            losses.iter().map(move |Loss { path, reason }| {
-                format!("`{path}` at {provider} ({}): {reason}", protocol.title())
-            })
-        })
-        .take(MOST_REASONS)
-        .collect();
-    let mut error = ApiError::new(
-        ErrorKind::BadRequest,
-        format!("no target of this model's route can serve the request as it is: {}", reasons.join("; ")),
-    )
-    .with_code("unsupported_by_targets");
-    error.param = refused.first().and_then(|(_, _, losses)| losses.first()).map(|loss| loss.path.clone());
-    error
 }

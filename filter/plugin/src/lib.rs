@@ -109,7 +109,7 @@ fn read(bytes: &[u8]) -> Result<Role, Vec<Fault>> {
         "provider" => Ok(Role::Provider),
         "gateway" => {
             let json = object.get("gateway").ok_or_else(|| faulty("gateway", "is missing".to_owned()))?;
-            let value = serde_json::from_str(json).map_err(|error| faulty("gateway", error.to_string()))?;
+            let value = config::parse(json).map_err(|error| faulty("gateway", error))?;
             let limits = object.get("limits").map(serde_json::from_str::<Limits>);
             let mut gateway = Gateway::new(value)?;
             if let Some(limits) = limits {
