@@ -20,9 +20,11 @@ def blocks(paper: str, language: str) -> list[str]:
 
 
 def test_readmes_configuration_is_accepted(tmp_path):
-    (block,) = blocks("README.md", "yaml")
+    block, *others = blocks("README.md", "yaml")
     values = tmp_path / "values.yaml"
-    values.write_text(block)
+    # What comes after it is added to it.
+    gateway = {name: member for text in (block, *others) for name, member in yaml.safe_load(text)["gateway"].items()}
+    values.write_text(yaml.safe_dump({"gateway": gateway}))
     files = render.render(["-f", str(values)])
     rendered = yaml.safe_load(files["gateway.yaml"])
     assert "gateway" in str(rendered)
