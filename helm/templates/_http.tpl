@@ -23,6 +23,8 @@ path_with_escaped_slashes_action: KEEP_UNCHANGED
 request_headers_timeout: 30s
 # For the whole of a request to arrive; it does not run while the model thinks.
 request_timeout: 300s
+# An answer that broke off: its connection is closed soon, not after the usual second.
+delayed_close_timeout: 0.1s
 # A model may be silent for long. The route's own limits end every exchange.
 stream_idle_timeout: 0s
 http_filters:

@@ -40,8 +40,6 @@ pub struct Admitted {
     pub retries: usize,
     /// Milliseconds that one attempt may take until its head is let through.
     pub attempt_timeout: u64,
-    /// The attempt is not ended by that: another is made beside it.
-    pub hedged: bool,
     /// Milliseconds for everything.
     pub total_timeout: u64,
 }
@@ -204,13 +202,9 @@ impl Admission {
         let (plan, home) = plan(route, &gateway.catalogue, &request, &circumstances)?;
         let passes =
             route.targets.iter().any(|target| target.provider.credentials == Credentials::Passthrough);
-        let policy = policy(gateway, route, &request, self.delivery, plan.len(), around.now);
-        let (attempt_timeout, hedged) = attempt_timeout(&policy, request.stream);
-        let retries = match (single, hedged) {
-            (true, _) => 0,
-            (_, true) => plan.len() - 1,
-            (_, false) => plan.len() - 1 + EXTRA_ATTEMPTS,
-        };
+        let policy = policy(gateway, route, &request, self.delivery, around.now);
+        let attempt_timeout = attempt_timeout(&policy, request.stream);
+        let retries = if single { 0 } else { plan.len() - 1 + EXTRA_ATTEMPTS };
         let ticket = Ticket {
             protocol: self.protocol,
             path: self.path,
@@ -232,7 +226,7 @@ impl Admission {
             conversation,
             home,
         };
-        Ok(Admitted { ticket, retries, attempt_timeout, hedged, total_timeout: route.total.millis })
+        Ok(Admitted { ticket, retries, attempt_timeout, total_timeout: route.total.millis })
     }
 }
 
@@ -242,16 +236,13 @@ fn policy(
     route: &Route,
     request: &Request<'_>,
     delivery: Option<Delivery>,
-    steps: usize,
     now: u64,
 ) -> Policy {
     let thinks = !matches!(request.reasoning.amount, ReasoningAmount::Unset | ReasoningAmount::Off);
     let first_token = route.first_token.unwrap_or(if thinks { FIRST_TOKEN_THINKING } else { FIRST_TOKEN });
     let whole = request.stream && delivery.unwrap_or(route.delivery) == Delivery::Whole;
-    let hedge_after = route.hedge_after.filter(|_| request.stream && !whole && steps > 1);
     Policy {
         whole,
-        hedge_after: hedge_after.map(|after| after.millis),
         first_token: first_token.millis,
         idle: route.idle.millis,
         min_throughput: route.min_throughput,
@@ -263,14 +254,10 @@ fn policy(
     }
 }
 
-/// What the router is told of the time that an attempt may take, and whether it then makes another beside it. A stream
-/// that is held whole has its first-token limit elsewhere ([`crate::ticket`], the cluster `whole`).
-fn attempt_timeout(policy: &Policy, stream: bool) -> (u64, bool) {
-    match (stream && !policy.whole, policy.hedge_after) {
-        (true, Some(after)) => (after, true),
-        (true, None) => (policy.first_token, false),
-        (false, _) => (policy.answer, false),
-    }
+/// What the router is told of the time that an attempt may take. A stream that is held whole has its first-token limit
+/// elsewhere (the chart's `_whole.tpl`, and [`crate::exchange::Exchange::tick`]).
+fn attempt_timeout(policy: &Policy, stream: bool) -> u64 {
+    if stream && !policy.whole { policy.first_token } else { policy.answer }
 }
 
 /// The answer to a body over the limit.

@@ -7,11 +7,13 @@ use attache_protocol::codec::{Codec, Loss, Protocol, SameProtocol};
 use attache_protocol::error::{ApiError, ErrorKind};
 
 use crate::headers::{
-    CLUSTER_HEADER, CREDENTIAL_HEADERS, KEY_OWNER_HEADERS, PER_TRY_HEADER, protocol_headers,
+    CLUSTER_HEADER, CREDENTIAL_HEADERS, HEAD_TIMEOUT_HEADER, KEY_OWNER_HEADERS, protocol_headers,
 };
 use crate::provider::Row;
 use crate::ticket::{Entry, Progress, Step, Ticket};
 
+/// The clusters behind the cluster `whole`: the same providers, for requests that have been through the filter.
+const BEHIND_WHOLE: &str = "bare.";
 /// Sent to Anthropic when the client speaks another protocol (anthropic SDK `_client.py`, default headers).
 const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
@@ -32,8 +34,6 @@ pub struct Outgoing {
     pub authority: String,
     pub set: Vec<(String, String)>,
     pub remove: Vec<String>,
-    /// Filter state to be written at once, where the next target may be asked before this one has failed.
-    pub next: Option<Vec<u8>>,
     /// The body is read and perhaps rewritten ([`Attempt::rewrite`]).
     pub needs_body: bool,
 }
@@ -93,8 +93,8 @@ impl Attempt {
             set.push((ANTHROPIC_VERSION.0.to_owned(), ANTHROPIC_VERSION.1.to_owned()));
         }
         if self.delivers_whole() {
-            set.push((CLUSTER_HEADER.to_owned(), self.step.cluster()));
-            set.push((PER_TRY_HEADER.to_owned(), self.ticket().policy.first_token.to_string()));
+            set.push((CLUSTER_HEADER.to_owned(), format!("{BEHIND_WHOLE}{}", self.step.cluster())));
+            set.push((HEAD_TIMEOUT_HEADER.to_owned(), self.ticket().policy.first_token.to_string()));
         }
         let remove =
             self.left_over().into_iter().filter(|name| !set.iter().any(|(key, _)| key == name)).collect();
@@ -103,22 +103,8 @@ impl Attempt {
             authority: self.step.authority.clone(),
             set,
             remove,
-            next: self.hedge(),
             needs_body: !self.same_protocol() || self.edits().is_some(),
         }
-    }
-
-    /// What the router tries beside this attempt when its first token is late.
-    fn hedge(&self) -> Option<Vec<u8>> {
-        self.ticket().policy.hedge_after?;
-        let progress = self.progress();
-        let here = usize::from(progress.step);
-        let other = (here + 1..self.ticket().plan.len()).find(|index| !progress.tried(*index));
-        let other = other?;
-        let mut hedged = progress.clone();
-        hedged.step = u8::try_from(other).unwrap_or(u8::MAX);
-        hedged.number += 1;
-        Some(self.entry.state(&hedged))
     }
 
     /// Headers that may be there and are not this provider's: keys injected for another provider above all. The

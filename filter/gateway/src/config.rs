@@ -130,9 +130,6 @@ pub struct RouteConfig {
     /// The longest time told by a provider (`Retry-After` …) that is waited out; for a longer one the next target is asked
     /// at once. Default 3s.
     pub wait_limit: Option<Duration>,
-    /// A stream without a token after this time is asked of the next target too, and the first to answer wins. Each such
-    /// request may be paid twice.
-    pub hedge_after: Option<Duration>,
     /// What follows a class of error, where it differs from the table in README: class → action.
     #[serde(default)]
     pub on_error: BTreeMap<String, Action>,

@@ -10,6 +10,7 @@ use attache_protocol::event::StreamEvent;
 use attache_protocol::response::Usage;
 
 use crate::attempt::Attempt;
+use crate::headers::ENVOY_HEADER;
 use crate::metrics;
 use crate::outcome::{Around, Effects, answered, failed};
 use crate::relay::Relay;
@@ -71,6 +72,8 @@ pub struct Exchange {
     /// The headers that tell a time to wait; of errors only.
     told: Vec<(String, String)>,
     spare: bool,
+    /// Why the router behind the cluster `whole` answered in the provider's place.
+    unreached: Option<String>,
     state: State,
     reported: bool,
     effects: Effects,
@@ -96,6 +99,7 @@ impl Exchange {
             status: 0,
             told: Vec::new(),
             spare: false,
+            unreached: None,
             state: State::Waiting,
             reported: false,
             effects: Effects::default(),
@@ -104,11 +108,6 @@ impl Exchange {
 
     pub fn attempt(&mut self) -> &mut Attempt {
         &mut self.attempt
-    }
-
-    /// Another attempt may be made beside this one.
-    pub fn is_hedged(&self) -> bool {
-        self.attempt.ticket().policy.hedge_after.is_some()
     }
 
     /// What is to be done beside the answer, since the last call.
@@ -126,6 +125,10 @@ impl Exchange {
         (self.status, self.answered) = (status, now);
         let success = (200..300).contains(&status);
         if !success {
+            if self.attempt.delivers_whole() {
+                let mut reasons = headers.clone().filter(|(name, _)| *name == ENVOY_HEADER);
+                self.unreached = reasons.next().map(|(_, reason)| reason.to_owned());
+            }
             self.told = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         } else if self.attempt.step().key.is_some() {
             self.spare = headroom(headers).is_some_and(|left| left < LITTLE);
@@ -222,6 +225,9 @@ impl Exchange {
                 // A redirect is followed by nobody: a key would go where the configuration does not say.
                 return self.fail(ApiError::malformed(format_args!("status {}", self.status)), false, around);
             }
+            if let Some(reason) = &self.unreached {
+                return self.fail(unreached(self.status, reason), false, around);
+            }
             let bytes = bytes.get(..MOST_ERROR).unwrap_or(bytes);
             let error = self.attempt.provider().decode_error(self.status, bytes);
             // An error keeps its own words where the client speaks its protocol; a page of HTML is nobody's protocol.
@@ -271,10 +277,6 @@ impl Exchange {
             return Flow::Hold;
         }
         stream.live = true;
-        if self.is_hedged() {
-            let entry = self.attempt.entry();
-            self.effects.state = Some(entry.closed(&entry.progress));
-        }
         let mut set = self.headers(around.now);
         let body = match stream.relay {
             Relay::Bytes => None,
@@ -330,5 +332,13 @@ impl Exchange {
             }
         }
         Flow::Pass(Some(out))
+    }
+}
+
+/// A provider that gave no answer at all, as the router behind the cluster `whole` tells it.
+fn unreached(status: u16, reason: &str) -> ApiError {
+    match status {
+        408 | 504 => ApiError::new(ErrorKind::Timeout, "the provider did not answer in time"),
+        _ => ApiError::new(ErrorKind::Connection, format!("the provider could not be reached: {reason}")),
     }
 }

@@ -58,7 +58,6 @@ pub struct Route {
     pub min_throughput: u64,
     pub delivery: Delivery,
     pub wait_limit: Duration,
-    pub hedge_after: Option<Duration>,
     /// By the class's place in [`ErrorKind::ALL`].
     pub on_error: Vec<(u8, Action)>,
 }
@@ -165,6 +164,11 @@ fn providers(typed: &[ProviderConfig], faults: &mut Vec<Fault>) -> HashMap<Strin
                 format!("expected lower-case letters, digits and hyphens, found `{}`", entry.name),
             ));
         }
+        if RESERVED.contains(&entry.name.as_str()) {
+            let message =
+                format!("`{}` is the name of a cluster that the chart makes; choose another", entry.name);
+            faults.push(Fault::new(at("name"), message));
+        }
         let (member, row_name) = match &entry.provider {
             Some(row) => ("provider", row),
             None => ("name", &entry.name),
@@ -199,6 +203,9 @@ fn providers(typed: &[ProviderConfig], faults: &mut Vec<Fault>) -> HashMap<Strin
     }
     providers
 }
+
+/// Names that the chart gives to clusters of its own (`helm/templates/_cluster.tpl`).
+const RESERVED: [&str; 5] = ["bare", "none", "nowhere", "origin", "whole"];
 
 fn keys(index: usize, entry: &ProviderConfig, faults: &mut Vec<Fault>) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
@@ -367,7 +374,6 @@ fn route(index: usize, entry: &RouteConfig, known: &Known, faults: &mut Vec<Faul
         ),
         delivery: entry.delivery,
         wait_limit: entry.wait_limit.unwrap_or(WAIT_LIMIT),
-        hedge_after: entry.hedge_after,
         on_error: on_error(&format!("routes[{index}]"), entry, faults),
     }
 }

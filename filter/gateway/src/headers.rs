@@ -16,9 +16,12 @@ pub const WAIT_HEADER: &str = "x-attache-wait";
 pub const UNREAD_HEADER: &str = "x-attache-unread";
 /// A client's word on how its stream is to be delivered: `live` or `whole`.
 pub const DELIVERY_HEADER: &str = "x-attache-delivery";
-/// Where the router behind the cluster `whole` sends the attempt, and how long it waits for the answer's head.
+/// Where the router behind the cluster `whole` sends the attempt, and for how many milliseconds it waits for the answer's
+/// head (the chart's `_whole.tpl`).
 pub const CLUSTER_HEADER: &str = "x-attache-cluster";
-pub const PER_TRY_HEADER: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
+pub const HEAD_TIMEOUT_HEADER: &str = "x-attache-timeout";
+/// That router's word for an answer that it made itself, and why.
+pub const ENVOY_HEADER: &str = "x-attache-envoy";
 
 /// Headers that a provider may not send to the client: they are Envoy's and ours.
 pub fn is_ours(header: &str) -> bool {

@@ -15,8 +15,7 @@ pub struct Count {
     pub by: u64,
 }
 
-/// One attempt at a provider and how it ended: `ok`, a kind of error ([`ErrorKind::name`]), `cancelled` (the client left),
-/// or `lost` (another attempt, made beside it, was faster).
+/// One attempt at a provider and how it ended: `ok`, a kind of error ([`ErrorKind::name`]), or `cancelled` (the client left).
 ///
 /// [`ErrorKind::name`]: attache_protocol::error::ErrorKind::name
 pub fn attempt(step: &Step, class: &str) -> Count {

@@ -65,6 +65,8 @@ pub fn envoy_error(status: u16, details: &str, past: &Past, limits: &Limits) -> 
         (502 | 503, _) => (ErrorKind::Connection, "no provider could be reached"),
         _ => (ErrorKind::of_status(status), "the request failed"),
     };
+    // The router's word for an attempt that was given up before it was made.
+    let details = if details.contains("no_healthy_upstream") { "" } else { details };
     let details: String = details.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(160).collect();
     let last = if details.is_empty() { String::new() } else { format!("; the last: {details}") };
     let mut error = ApiError::new(kind, format!("{message}{}{last}", past.tried())).with_code(kind.name());

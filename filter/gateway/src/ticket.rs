@@ -21,7 +21,7 @@ const CLUSTER_END: u8 = b'/';
 const FORMAT: u8 = 2;
 /// The cluster through which streams go that are delivered whole: see the chart's `_whole.tpl`.
 const WHOLE_CLUSTER: &str = "whole";
-/// In place of a cluster: nothing more is to be tried. No cluster has this name.
+/// In place of a cluster: nothing more is to be tried. No entry of the matcher begins so, and the router answers by itself.
 const NOWHERE: &str = "-";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,8 +58,6 @@ pub struct Ticket {
 pub struct Policy {
     /// A stream is held until it is complete.
     pub whole: bool,
-    /// The next target is asked too when the first token takes this long; the first to answer wins.
-    pub hedge_after: Option<u64>,
     pub first_token: u64,
     pub idle: u64,
     /// Bytes of generated text per second; 0: as slow as it likes.
@@ -202,12 +200,6 @@ pub struct Entry {
     pub progress: Progress,
     pub ticket: Ticket,
     bytes: Vec<u8>,
-}
-
-/// Whether filter state keeps the router from another attempt. Where the matcher finds no cluster Envoy stays with the last
-/// one, so the attempt itself must look.
-pub fn is_closed(state: &[u8]) -> bool {
-    state.strip_prefix(NOWHERE.as_bytes()).is_some_and(|rest| rest.first() == Some(&CLUSTER_END))
 }
 
 impl Ticket {

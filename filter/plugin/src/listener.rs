@@ -5,8 +5,8 @@ use std::rc::Rc;
 use attache_gateway::admission::{Admission, Head, Reject};
 use attache_gateway::gateway::Gateway;
 use attache_gateway::headers::{
-    ATTEMPT_LOG_HEADER, ATTEMPTS_HEADER, MODEL_HEADER, PER_TRY_HEADER, PROVIDER_HEADER, STATUS_HEADER,
-    UNREAD_HEADER, WAIT_HEADER,
+    ATTEMPT_LOG_HEADER, ATTEMPTS_HEADER, MODEL_HEADER, PROVIDER_HEADER, STATUS_HEADER, UNREAD_HEADER,
+    WAIT_HEADER,
 };
 use attache_gateway::metrics;
 use attache_gateway::outcome::Around;
@@ -104,11 +104,8 @@ impl Listener {
         }
         let set = |name, value: u64| host::set_header(Headers::Request, name, &value.to_string());
         set("x-envoy-max-retries", admitted.retries as u64);
-        set(PER_TRY_HEADER, admitted.attempt_timeout);
+        set("x-envoy-upstream-rq-per-try-timeout-ms", admitted.attempt_timeout);
         set("x-envoy-upstream-rq-timeout-ms", admitted.total_timeout);
-        if admitted.hedged {
-            host::set_header(Headers::Request, "x-envoy-hedge-on-per-try-timeout", "true");
-        }
         host::set_state(NEXT, &admitted.state());
         Action::Continue
     }

@@ -7,7 +7,6 @@ use attache_gateway::attempt::{Attempt, Outgoing};
 use attache_gateway::exchange::{Ending, Exchange, Expiry, Flow, Listen, MOST_WHOLE, ResponseHead};
 use attache_gateway::headers::ends_here;
 use attache_gateway::outcome::Around;
-use attache_gateway::ticket::is_closed;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
@@ -161,8 +160,8 @@ impl Context for Upstream {
         if let Some(answer) = self.answer.take().and_then(Rc::into_inner) {
             let exchange = answer.into_inner().exchange;
             let around = Around { now: self.watch.now(), store: &Shared };
-            let ending = ending(exchange.is_hedged());
-            self.counters.apply(exchange.close(ending, &around));
+            let details = host::property("response\0code_details").unwrap_or_default();
+            self.counters.apply(exchange.close(ending(&details), &around));
         }
         true
     }
@@ -171,18 +170,10 @@ impl Context for Upstream {
 impl HttpContext for Upstream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let state = host::property(NEXT).unwrap_or_default();
-        if is_closed(&state) {
-            // The router retries what the last attempt gave up; the listener filter finds the words.
-            host::reply(503, "attache_no_attempt_left", &[], b"");
-            return Action::Pause;
-        }
         let Some(attempt) = Attempt::new(&state) else {
             return self.refuse("no plan that this filter can read; if the filter was replaced while Envoy ran, restart Envoy");
         };
-        let Outgoing { path, authority, set, remove, next, needs_body } = attempt.outgoing();
-        if let Some(next) = next {
-            host::set_state(NEXT, &next);
-        }
+        let Outgoing { path, authority, set, remove, needs_body } = attempt.outgoing();
         if let Some(path) = path {
             host::set_header(Headers::Request, ":path", &path);
         }
@@ -261,15 +252,9 @@ impl HttpContext for Upstream {
     }
 }
 
-/// How the exchange came to its end. Envoy's response code details tell that the client closed its connection or reset its
-/// HTTP/2 stream; the filter state, that another attempt made beside this one has answered.
-fn ending(hedged: bool) -> Ending {
-    let details = host::property("response\0code_details").unwrap_or_default();
-    if details.starts_with(b"downstream_") || details == b"http2.remote_reset" {
-        Ending::ClientLeft
-    } else if hedged && is_closed(&host::property(NEXT).unwrap_or_default()) {
-        Ending::OtherAnswered
-    } else {
-        Ending::Broken
-    }
+/// Whether Envoy's response code details say that the client ended it: by closing the connection, or by resetting its
+/// HTTP/2 stream.
+fn ending(details: &[u8]) -> Ending {
+    let left = details.starts_with(b"downstream_") || details == b"http2.remote_reset";
+    if left { Ending::ClientLeft } else { Ending::Broken }
 }

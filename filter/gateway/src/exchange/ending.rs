@@ -21,8 +21,6 @@ pub enum Expiry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     ClientLeft,
-    /// The client has the answer of an attempt that was made beside this one.
-    OtherAnswered,
     Broken,
 }
 
@@ -95,11 +93,7 @@ impl Exchange {
                 self.report("cancelled");
                 abandoned(&self.attempt, around);
             }
-            Ending::OtherAnswered if !live => {
-                self.report("lost");
-                abandoned(&self.attempt, around);
-            }
-            Ending::OtherAnswered | Ending::Broken => {
+            Ending::Broken => {
                 let error = self.broken(around.now);
                 self.report(error.kind.name());
                 let over = failed(&self.attempt, &error, None, self.started, around, &mut self.effects);
