@@ -21,7 +21,7 @@ mod wire;
 
 use crate::codec::*;
 use crate::dialect::Dialect;
-use crate::error::ApiError;
+use crate::error::{ApiError, body};
 use crate::request::{At, Request};
 use crate::response::Response;
 use crate::wire::Fault;
@@ -60,7 +60,7 @@ impl Codec for Anthropic {
         answer::decode(body)
     }
     fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
-        error::decode(status, body)
+        body::read(Some(status), body)
     }
     fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
         Box::new(stream_decode::Decoder::default())

@@ -1,5 +1,9 @@
 //! An error of a provider or of the gateway, in no protocol's words. Each codec gives it its own shape.
 
+pub(crate) mod body;
+mod table;
+#[cfg(test)]
+mod tests;
 pub mod wait;
 
 use std::time::Duration;
@@ -99,10 +103,14 @@ impl ErrorKind {
             402 => ErrorKind::QuotaSpent,
             403 => ErrorKind::Permission,
             404 => ErrorKind::NotFound,
-            408 | 504 => ErrorKind::Timeout,
+            // 524: Cloudflare's, for a server that took too long.
+            408 | 504 | 524 => ErrorKind::Timeout,
             413 => ErrorKind::TooLarge,
             429 => ErrorKind::RateLimit,
             503 | 529 => ErrorKind::Overloaded,
+            // A conflict (409) passes: the SDKs of OpenAI and Anthropic ask again (`_should_retry`). And nobody here hung up
+            // (499, google.rpc's CANCELLED).
+            409 | 499 => ErrorKind::Server,
             400..=499 => ErrorKind::BadRequest,
             _ => ErrorKind::Server,
         }
@@ -121,6 +129,15 @@ pub struct ApiError {
     pub param: Option<String>,
     /// How long to wait, where the body says it. What the headers say is the gateway's to read.
     pub retry_after: Option<Duration>,
+}
+
+/// Longest piece of a body that is no JSON: enough for a sentence, not for a page.
+const EXCERPT: usize = 300;
+
+/// What a body that is no JSON says to a person; of a page of HTML nothing.
+fn excerpt(body: &str) -> String {
+    let text = body.trim();
+    if text.starts_with('<') { String::new() } else { text.chars().take(EXCERPT).collect() }
 }
 
 impl ApiError {

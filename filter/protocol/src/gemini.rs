@@ -24,7 +24,7 @@ mod wire;
 
 use crate::codec::*;
 use crate::dialect::Dialect;
-use crate::error::ApiError;
+use crate::error::{ApiError, body};
 use crate::request::{At, Request};
 use crate::response::Response;
 use crate::wire::Fault;
@@ -87,7 +87,7 @@ impl Codec for Gemini {
         answer::decode(body)
     }
     fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
-        errors::decode(status, body)
+        body::read(Some(status), body)
     }
     fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
         Box::new(stream::Decoder::default())

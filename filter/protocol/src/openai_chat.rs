@@ -28,7 +28,7 @@ use crate::codec::{
     Codec, Field, Line, Loss, SameProtocol, StreamDecoder, StreamEncoder, StreamFilter, View,
 };
 use crate::dialect::Dialect;
-use crate::error::ApiError;
+use crate::error::{ApiError, body};
 use crate::request::{At, Request};
 use crate::response::Response;
 use crate::wire::Fault;
@@ -71,7 +71,7 @@ impl Codec for OpenAiChat {
     }
 
     fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
-        errors::decode(status, body)
+        body::read(Some(status), body)
     }
 
     fn stream_decoder(&self) -> Box<dyn StreamDecoder> {

@@ -43,8 +43,6 @@ pub enum FinishReason {
     Refusal,
     /// Anthropic `pause_turn`: a server tool needs another turn.
     Pause,
-    /// The model produced something that the provider could not read (Gemini `MALFORMED_FUNCTION_CALL`).
-    Malformed,
     /// A reason that is not known here; `raw` has it.
     Other,
 }

@@ -4,18 +4,17 @@ use serde::Serialize;
 
 use super::JSON_TOOL;
 use super::decode::{Place, part};
-use super::error;
 use super::wire::{Answer, Block, Counts};
 use crate::codec::{Protocol, View};
-use crate::error::ApiError;
+use crate::error::{ApiError, body};
 use crate::request::{At, Part, PartKind, Signature, UNSIGNED, arguments_object};
 use crate::response::{Finish, FinishReason, Response, Usage};
 use crate::text::Text;
 use crate::wire::Count;
 
 /// `stop_reason` (SDK `stop_reason.py`). Read top down, the first word of a reason is the one written: Anthropic
-/// has no word for a filtered answer but `refusal`, and none for one that could not be read.
-const FINISHES: [(&str, FinishReason); 10] = [
+/// has no word for a filtered answer but `refusal`.
+const FINISHES: [(&str, FinishReason); 9] = [
     ("end_turn", FinishReason::Stop),
     ("stop_sequence", FinishReason::StopSequence),
     ("max_tokens", FinishReason::Length),
@@ -24,7 +23,6 @@ const FINISHES: [(&str, FinishReason); 10] = [
     ("refusal", FinishReason::Refusal),
     ("pause_turn", FinishReason::Pause),
     ("refusal", FinishReason::ContentFilter),
-    ("end_turn", FinishReason::Malformed),
     ("end_turn", FinishReason::Other),
 ];
 
@@ -92,15 +90,16 @@ impl ShownUsage {
     }
 }
 
-pub fn decode<'a>(body: &'a str) -> Result<Response<'a>, ApiError> {
-    let answer: Answer<'a> = serde_json::from_str(body).map_err(ApiError::malformed)?;
+pub fn decode<'a>(text: &'a str) -> Result<Response<'a>, ApiError> {
+    let answer: Answer<'a> = serde_json::from_str(text).map_err(|why| body::unreadable(text, &why))?;
     let Answer {
         kind, id, model, content, stop_reason, stop_sequence, usage: counts, error: failure, ..
     } = answer;
     if failure.is_some() || kind.as_deref() == Some("error") {
-        return Err(error::of_body(None, failure));
+        return Err(body::read(None, text.as_bytes()));
     }
-    let blocks = content.ok_or_else(|| ApiError::malformed("`content` is missing"))?;
+    let missing = || body::find(text).unwrap_or_else(|| ApiError::malformed("`content` is missing"));
+    let blocks = content.ok_or_else(missing)?;
     let mut parts = Vec::with_capacity(blocks.len());
     let mut answered = false;
     for block in blocks {

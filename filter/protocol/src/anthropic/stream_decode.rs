@@ -3,11 +3,11 @@
 //! `message_start (content_block_start content_block_delta* content_block_stop)* message_delta message_stop`, with
 //! `ping` anywhere and `error` at any point (platform.claude.com "Streaming messages").
 
+use super::JSON_TOOL;
 use super::answer::{finish, json_finish, usage};
 use super::wire::{Answer, Block, Counts, Event, Piece};
-use super::{JSON_TOOL, error};
 use crate::codec::{Protocol, StreamDecoder};
-use crate::error::ApiError;
+use crate::error::{ApiError, body};
 use crate::event::{Delta, PartHead, Sink, StreamEvent};
 use crate::request::{Signature, UNSIGNED};
 use crate::response::Finish;
@@ -39,7 +39,8 @@ impl StreamDecoder for Decoder {
             return;
         }
         if let Framing::Unknown = self.framing {
-            self.framing = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            // White space and a byte order mark say nothing.
+            self.framing = match bytes.iter().find(|byte| !b" \t\r\n\xEF\xBB\xBF".contains(byte)) {
                 None => return,
                 Some(b'{' | b'[' | b'<') => Framing::Body(Vec::new()),
                 Some(_) => Framing::Frames(sse::Parser::default()),
@@ -127,19 +128,28 @@ impl Reader {
             }
             return;
         }
+        if frame.event == "error" {
+            return self.fail(body::read(None, frame.data.as_bytes()), sink);
+        }
         let event: Event<'_> = match serde_json::from_str(frame.data) {
             Ok(event) => event,
-            // The last frame of bytes that were cut.
-            Err(_) if last => return,
             Err(why) => {
-                return match mend(frame.data) {
-                    Some(data) => self.frame(sse::Frame { data: &data, ..frame }, last, sink),
-                    None => self.fail(ApiError::malformed(why), sink),
+                return match (body::find(frame.data), mend(frame.data)) {
+                    (Some(error), _) => self.fail(error, sink),
+                    // The last frame of bytes that were cut.
+                    _ if last => {}
+                    (None, Some(data)) => self.frame(sse::Frame { data: &data, ..frame }, last, sink),
+                    (None, None) => self.fail(ApiError::malformed(why), sink),
                 };
             }
         };
-        if event.error.is_some() || frame.event == "error" || event.kind.as_deref() == Some("error") {
-            return self.fail(error::of_body(None, event.error), sink);
+        if event.error.is_some() || event.kind.as_deref() == Some("error") {
+            return self.fail(body::read(None, frame.data.as_bytes()), sink);
+        }
+        if event.kind.is_none()
+            && let Some(error) = body::find(frame.data)
+        {
+            return self.fail(error, sink);
         }
         self.event(event, sink);
     }

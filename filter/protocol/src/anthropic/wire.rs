@@ -77,7 +77,7 @@ wire! {
         stop_reason: Text<'a>,
         stop_sequence: Text<'a>,
         usage: Counts<'a>,
-        error: StringOr<'a, ErrorBody<'a>>,
+        error: Raw<'a>,
     }
     pub struct Counts<'a> {
         input_tokens: Count,
@@ -87,16 +87,6 @@ wire! {
         output_tokens_details: OutputDetails<'a>,
     }
     pub struct OutputDetails<'a> { thinking_tokens: Count }
-    pub struct ErrorBody<'a> {
-        kind = "type": Text<'a>,
-        message: Text<'a>,
-        code: Raw<'a>,
-        param: Raw<'a>,
-        details: Raw<'a>,
-    }
-    /// `error.details`: `error_code` names the cause (SDK `_exceptions.py`).
-    pub struct ErrorDetails<'a> { error_code: Text<'a> }
-
     /// The data of a stream event.
     pub struct Event<'a> {
         kind = "type": Text<'a>,
@@ -105,7 +95,7 @@ wire! {
         content_block: Block<'a>,
         message: Answer<'a>,
         usage: Counts<'a>,
-        error: StringOr<'a, ErrorBody<'a>>,
+        error: Raw<'a>,
     }
     /// `delta` of a `content_block_delta` or of the `message_delta`.
     pub struct Piece<'a> {

@@ -3,9 +3,8 @@
 use serde::Deserialize;
 
 use crate::codec::View;
-use crate::error::ApiError;
+use crate::error::{ApiError, body};
 use crate::gemini::contents::{inline, is_foreign};
-use crate::gemini::errors;
 use crate::gemini::json::Json;
 use crate::gemini::signature::{carried, uncarried};
 use crate::gemini::wire::{self, Number, Word};
@@ -37,6 +36,8 @@ pub struct Candidate<'a> {
     pub content: Option<Content<'a>>,
     #[serde(borrow)]
     pub finish_reason: Option<Word<'a>>,
+    #[serde(borrow)]
+    finish_message: Option<Text<'a>>,
     pub index: Option<Number>,
 }
 
@@ -89,7 +90,6 @@ const FINISH: &[(&str, i64, FinishReason)] = &[
     ("STOP", 1, F::Stop),
     ("MAX_TOKENS", 2, F::Length),
     ("SAFETY", 3, F::ContentFilter),
-    ("MALFORMED_FUNCTION_CALL", 10, F::Malformed),
     ("OTHER", 5, F::Other),
     ("RECITATION", 4, F::ContentFilter),
     ("LANGUAGE", 6, F::Other),
@@ -97,10 +97,6 @@ const FINISH: &[(&str, i64, FinishReason)] = &[
     ("PROHIBITED_CONTENT", 8, F::ContentFilter),
     ("SPII", 9, F::ContentFilter),
     ("IMAGE_SAFETY", 11, F::ContentFilter),
-    ("UNEXPECTED_TOOL_CALL", 12, F::Malformed),
-    ("TOO_MANY_TOOL_CALLS", UNNUMBERED, F::Malformed),
-    ("MISSING_THOUGHT_SIGNATURE", UNNUMBERED, F::Malformed),
-    ("MALFORMED_RESPONSE", UNNUMBERED, F::Malformed),
     ("IMAGE_PROHIBITED_CONTENT", UNNUMBERED, F::ContentFilter),
     ("IMAGE_RECITATION", UNNUMBERED, F::ContentFilter),
     ("IMAGE_OTHER", UNNUMBERED, F::Other),
@@ -112,6 +108,24 @@ const FINISH: &[(&str, i64, FinishReason)] = &[
 ];
 /// Not in the published protos.
 const UNNUMBERED: i64 = i64::MIN;
+
+/// Reasons that say that there is no answer: what the model made could not be read. Google's own client takes such a
+/// stream for invalid and asks again (google-gemini/gemini-cli `geminiChat.ts`, `InvalidStreamError`).
+const FAILED: &[(&str, i64, ())] = &[
+    ("MALFORMED_FUNCTION_CALL", 10, ()),
+    ("UNEXPECTED_TOOL_CALL", 12, ()),
+    ("TOO_MANY_TOOL_CALLS", UNNUMBERED, ()),
+    ("MISSING_THOUGHT_SIGNATURE", UNNUMBERED, ()),
+    ("MALFORMED_RESPONSE", UNNUMBERED, ()),
+];
+
+/// A candidate that failed, in Gemini's words.
+pub fn failure(candidate: &Candidate<'_>) -> Option<ApiError> {
+    let (name, ..) = candidate.finish_reason.as_ref()?.find(FAILED)?;
+    let words = candidate.finish_message.as_deref().unwrap_or_default();
+    let colon = if words.is_empty() { "" } else { ": " };
+    Some(ApiError::malformed(format_args!("it ended with {name}{colon}{words}")).with_code(name))
+}
 
 /// A finish reason and Gemini's word for it; `None`: the model has not finished.
 pub fn finish(word: &Word<'_>) -> Option<(FinishReason, String)> {
@@ -128,7 +142,7 @@ pub fn finish_word(finish: &Finish<'_>) -> &'static str {
         F::Refusal => F::ContentFilter,
         // The client may go on with another turn, but nothing of Gemini's says so.
         F::Pause => F::Other,
-        reason @ (F::Stop | F::Length | F::ContentFilter | F::Malformed | F::Other) => reason,
+        reason @ (F::Stop | F::Length | F::ContentFilter | F::Other) => reason,
     };
     let same = |(name, _, known): &&(&str, i64, FinishReason)| {
         finish.raw.as_deref() == Some(name) && *known == reason
@@ -172,26 +186,26 @@ impl CallIds {
     }
 }
 
-pub fn decode(body: &str) -> Result<Response<'_>, ApiError> {
-    let answer: Answer<'_> =
-        serde_json::from_str(body).map_err(|error| match errors::of_body(None, body.as_bytes()) {
-            Some(error) => error,
-            None => ApiError::malformed(error),
-        })?;
-    if let Some(error) = &answer.error {
-        return Err(errors::of_object(None, error));
+pub fn decode(text: &str) -> Result<Response<'_>, ApiError> {
+    let answer: Answer<'_> = serde_json::from_str(text).map_err(|error| body::unreadable(text, &error))?;
+    if answer.error.is_some() {
+        return Err(body::read(None, text.as_bytes()));
     }
     let id = answer.response_id.unwrap_or_default();
     let model = answer.model_version.unwrap_or_default();
     let usage = answer.usage_metadata.map(|usage| usage.usage());
     let Some(candidate) = answer.candidates.unwrap_or_default().into_iter().next() else {
         let Some(raw) = blocked(answer.prompt_feedback.as_ref()) else {
-            return Err(ApiError::malformed("there is no candidate in it"));
+            let nothing = || ApiError::malformed("there is no candidate in it");
+            return Err(body::find(text).unwrap_or_else(nothing));
         };
         let finish = Finish { reason: F::ContentFilter, raw: Some(Text::from(raw)), stop_sequence: None };
         return Ok(Response { id, model, parts: Vec::new(), finish, usage });
     };
-    let mut ids = CallIds::new(&id, body);
+    if let Some(error) = failure(&candidate) {
+        return Err(error);
+    }
+    let mut ids = CallIds::new(&id, text);
     let parts = candidate.content.and_then(|content| content.parts).unwrap_or_default();
     let parts: Vec<Part<'_>> = parts.into_iter().filter_map(|part| read_part(part, &mut ids)).collect();
     let calls = parts.iter().any(|part| matches!(part.kind, PartKind::ToolCall { .. }));

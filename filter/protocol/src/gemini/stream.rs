@@ -2,13 +2,12 @@
 //! which Google sends as `text/event-stream` too.
 
 use crate::codec::StreamDecoder;
-use crate::error::ApiError;
+use crate::error::{ApiError, body};
 use crate::event::{Delta, PartHead, Sink, StreamEvent};
-use crate::gemini::answer::{Answer, CallIds, blocked, finish, read_part};
-use crate::gemini::errors;
+use crate::gemini::answer::{Answer, CallIds, blocked, failure, finish, read_part};
 use crate::request::{Part, PartKind, Signature};
 use crate::response::{Finish, FinishReason, Usage};
-use crate::sse::{LARGEST_FRAME, Parser};
+use crate::sse::{Frame, LARGEST_FRAME, Parser};
 use crate::text::{Text, mend};
 
 #[derive(Default)]
@@ -39,6 +38,9 @@ impl StreamDecoder for Decoder {
             bytes = bytes.get(start..).unwrap_or_default();
             self.framing = match bytes.first() {
                 Some(b'[' | b'{') => Framing::Json(Objects::default()),
+                Some(b'<') => {
+                    return self.chunks.fail(ApiError::malformed("a page came, not a stream"), sink);
+                }
                 _ => Framing::Sse(Parser::default()),
             };
         }
@@ -46,7 +48,7 @@ impl StreamDecoder for Decoder {
         match &mut self.framing {
             Framing::Unknown => {}
             Framing::Sse(parser) => {
-                parser.push(bytes, &mut |frame| chunks.take(frame.data, sink));
+                parser.push(bytes, &mut |frame| chunks.frame(frame, sink));
                 if parser.held() > LARGEST_FRAME {
                     chunks.fail(ApiError::malformed("an event is larger than 16 MiB"), sink);
                 }
@@ -68,7 +70,7 @@ impl StreamDecoder for Decoder {
             Framing::Unknown => {}
             Framing::Sse(parser) => {
                 chunks.last = true;
-                parser.finish(&mut |frame| chunks.take(frame.data, sink));
+                parser.finish(&mut |frame| chunks.frame(frame, sink));
             }
             Framing::Json(objects) if !objects.whole() => chunks.fail(ApiError::truncated(), sink),
             Framing::Json(_) => {}
@@ -154,6 +156,14 @@ struct Chunks {
 }
 
 impl Chunks {
+    /// Google names no event; a proxy may name an error.
+    fn frame(&mut self, frame: Frame<'_>, sink: &mut Sink<'_>) {
+        match frame.event {
+            "error" => self.fail(body::read(None, frame.data.as_bytes()), sink),
+            _ => self.take(frame.data, sink),
+        }
+    }
+
     fn take(&mut self, chunk: &str, sink: &mut Sink<'_>) {
         // Gemini has no such ending; servers that imitate it do.
         if self.over || chunk == "[DONE]" {
@@ -161,16 +171,22 @@ impl Chunks {
         }
         let answer: Answer<'_> = match serde_json::from_str(chunk) {
             Ok(answer) => answer,
-            Err(_) if self.last => return self.fail(ApiError::truncated(), sink),
-            Err(error) => {
-                return match mend(chunk) {
-                    Some(mended) => self.take(&mended, sink),
-                    None => self.fail(ApiError::malformed(error), sink),
+            Err(why) => {
+                return match (body::find(chunk), mend(chunk)) {
+                    (Some(error), _) => self.fail(error, sink),
+                    _ if self.last => self.fail(ApiError::truncated(), sink),
+                    (None, Some(mended)) => self.take(&mended, sink),
+                    (None, None) => self.fail(ApiError::malformed(why), sink),
                 };
             }
         };
-        if let Some(error) = &answer.error {
-            return self.fail(errors::of_object(None, error), sink);
+        if answer.error.is_some() {
+            return self.fail(body::read(None, chunk.as_bytes()), sink);
+        }
+        if answer.candidates.is_none()
+            && let Some(error) = body::find(chunk)
+        {
+            return self.fail(error, sink);
         }
         if !self.started {
             self.started = true;
@@ -189,6 +205,9 @@ impl Chunks {
         for candidate in answer.candidates.into_iter().flatten() {
             if !first(candidate.index.and_then(|index| index.integer())) {
                 continue;
+            }
+            if let Some(error) = failure(&candidate) {
+                return self.fail(error, sink);
             }
             for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
                 if let Some(part) = read_part(part, &mut self.ids) {

@@ -395,10 +395,12 @@ fn paths_and_bodies_name_the_model() {
 fn blocked_prompts_and_odd_answers() {
     let response = Gemini.decode_response(r#"{"promptFeedback":{"blockReason":"PROHIBITED_CONTENT"},"usageMetadata":{"promptTokenCount":5}}"#).unwrap();
     assert_eq!((response.finish.reason, response.parts.len()), (FinishReason::ContentFilter, 0));
-    let response = Gemini
-        .decode_response(r#"{"candidates":[{"finishReason":"MALFORMED_FUNCTION_CALL","index":0}]}"#)
-        .unwrap();
-    assert_eq!(response.finish.reason, FinishReason::Malformed);
+    let malformed =
+        r#"{"candidates":[{"finishReason":"MALFORMED_FUNCTION_CALL","finishMessage":"call: x","index":0}]}"#;
+    let error = Gemini.decode_response(malformed).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Malformed);
+    assert_eq!(error.code.as_deref(), Some("MALFORMED_FUNCTION_CALL"));
+    assert!(error.message.ends_with("MALFORMED_FUNCTION_CALL: call: x"), "{}", error.message);
     let response = Gemini.decode_response(r#"{"candidates":[{"content":{"parts":[{"executableCode":{"code":"1"}},{"functionCall":{"name":"f"}}]},"finishReason":"STOP"}]}"#).unwrap();
     assert_eq!(response.finish.reason, FinishReason::ToolCalls);
     assert!(

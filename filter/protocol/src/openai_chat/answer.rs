@@ -262,7 +262,7 @@ impl Answer<'_> {
 
 /// Finish reasons, both ways: the first word of a reason is the one that is written. What OpenAI has no word for is
 /// written as the nearest: `content_filter` where the answer was withheld, else `stop`.
-const FINISH: [(FinishReason, &str); 16] = [
+const FINISH: [(FinishReason, &str); 15] = [
     (FinishReason::Stop, "stop"),
     (FinishReason::Stop, "eos"), // Together
     (FinishReason::Stop, "end_turn"),
@@ -277,7 +277,6 @@ const FINISH: [(FinishReason, &str); 16] = [
     (FinishReason::ContentFilter, "content_filter"),
     (FinishReason::Refusal, "content_filter"),
     (FinishReason::Pause, "stop"),
-    (FinishReason::Malformed, "stop"),
     (FinishReason::Other, "stop"),
 ];
 

@@ -2,22 +2,23 @@
 
 use super::answer::{self, Answer, Call, Said, content_parts, finish_reason, finish_word};
 use super::json::{List, Object};
-use super::{errors, reasoning};
+use super::reasoning;
 use crate::codec::View;
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, ErrorKind, body};
 use crate::request::{Media, MediaKind, Part, PartKind, Source};
 use crate::response::{Finish, FinishReason, Response, Usage};
 use crate::text::{Raw, Text};
 
-pub fn decode(body: &str) -> Result<Response<'_>, ApiError> {
-    let answer: Answer<'_> = serde_json::from_str(body).map_err(|error| unreadable(body, &error))?;
+pub fn decode(text: &str) -> Result<Response<'_>, ApiError> {
+    let answer: Answer<'_> = serde_json::from_str(text).map_err(|error| body::unreadable(text, &error))?;
     if answer.error.is_some() {
-        return Err(errors::decode(200, body.as_bytes()));
+        return Err(body::read(None, text.as_bytes()));
     }
     let usage = answer.usage();
     let choices = answer.choices.unwrap_or_default();
     let Some(mut choice) = choices.into_iter().find(|choice| choice.index.unwrap_or(0) == 0) else {
-        return Err(missing(body));
+        // Some providers answer 200 with an error that has no `error` member.
+        return Err(body::find(text).unwrap_or_else(|| ApiError::malformed("it has no choices")));
     };
     if let Some(error) = failure(&choice) {
         return Err(error);
@@ -33,25 +34,11 @@ pub fn decode(body: &str) -> Result<Response<'_>, ApiError> {
     Ok(Response { parts, id, model: answer.model.unwrap_or_default(), finish, usage })
 }
 
-/// A body that is no answer: an error of some other shape, or cut, or something else.
-fn unreadable(body: &str, error: &serde_json::Error) -> ApiError {
-    if error.is_eof() && !body.trim().is_empty() { ApiError::truncated() } else { ApiError::malformed(error) }
-}
-
-/// No choices: some providers answer 200 with an error that has no `error` member.
-fn missing(body: &str) -> ApiError {
-    let error = errors::decode(200, body.as_bytes());
-    match error.message.starts_with("the provider answered") {
-        true => ApiError::malformed("it has no choices"),
-        false => error,
-    }
-}
-
 /// A choice that says that its upstream failed: OpenRouter's `error`, DeepSeek's `insufficient_system_resource`
 /// ("the request is interrupted due to insufficient resource of the inference system", its API reference).
 pub fn failure(choice: &answer::Choice<'_>) -> Option<ApiError> {
     if let Some(error) = choice.error {
-        return Some(errors::decode(200, error.get().as_bytes()));
+        return Some(body::read(None, error.get().as_bytes()));
     }
     match choice.finish_reason.as_deref() {
         Some("error") => {

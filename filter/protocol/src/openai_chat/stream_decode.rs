@@ -1,9 +1,9 @@
 //! A provider's chunks → events.
 
 use super::answer::{Answer, Call, CallFunction, Choice, Said, call_signature, content_parts, finish_reason};
-use super::{errors, reasoning, response};
+use super::{reasoning, response};
 use crate::codec::StreamDecoder;
-use crate::error::ApiError;
+use crate::error::{ApiError, body};
 use crate::event::{Delta, PartHead, Sink, StreamEvent};
 use crate::request::{PartKind, Signature};
 use crate::response::{Finish, FinishReason, Response, Usage};
@@ -137,7 +137,7 @@ impl Chunks {
         if data == "[DONE]" {
             self.done(sink);
         } else if frame.event == "error" {
-            self.fail(errors::decode(200, data.as_bytes()), sink);
+            self.fail(body::read(None, data.as_bytes()), sink);
         } else if let Err(error) = self.chunk(data, sink) {
             self.fail(error, sink);
         }
@@ -146,12 +146,23 @@ impl Chunks {
     fn chunk(&mut self, data: &str, sink: &mut Sink<'_>) -> Result<(), ApiError> {
         let answer: Answer<'_> = match serde_json::from_str(data) {
             Ok(answer) => answer,
-            // A cut last frame says nothing: whether the answer was whole, its finish reason told.
-            Err(_) if self.last => return Ok(()),
-            Err(error) => return Err(ApiError::malformed(error)),
+            Err(why) => {
+                return match body::find(data) {
+                    Some(error) => Err(error),
+                    // A cut last frame says nothing: whether the answer was whole, its finish reason told.
+                    None if self.last => Ok(()),
+                    None => Err(ApiError::malformed(why)),
+                };
+            }
         };
         if answer.error.is_some() {
-            return Err(errors::decode(200, data.as_bytes()));
+            return Err(body::read(None, data.as_bytes()));
+        }
+        // vLLM's and Mistral's errors have no `error` member.
+        if answer.choices.is_none()
+            && let Some(error) = body::find(data)
+        {
+            return Err(error);
         }
         if let Some(usage) = answer.usage() {
             self.usage.update(&usage);

@@ -9,9 +9,11 @@ use crate::support::findings::Findings;
 /// Kinds that a status may mean; which of them, the body says.
 fn possible(status: u16) -> &'static [ErrorKind] {
     match status {
-        // Google answers a wrong key with 400 INVALID_ARGUMENT.
+        // Google answers a wrong key with 400 INVALID_ARGUMENT, Mistral an unknown model with 400.
         400 => &[
             ErrorKind::BadRequest,
+            ErrorKind::Unsupported,
+            ErrorKind::NotFound,
             ErrorKind::Authentication,
             ErrorKind::ContextTooLong,
             ErrorKind::ContentFilter,

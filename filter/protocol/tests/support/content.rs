@@ -59,7 +59,7 @@ pub fn end_of(reason: FinishReason) -> End {
         FinishReason::Length => End::Length,
         FinishReason::ToolCalls => End::ToolCalls,
         FinishReason::ContentFilter | FinishReason::Refusal => End::Withheld,
-        FinishReason::Malformed | FinishReason::Other => End::Other,
+        FinishReason::Other => End::Other,
     }
 }
 
