@@ -14,6 +14,7 @@ use crate::headers::{CREDENTIAL_HEADERS, DELIVERY_HEADER, OTHER_PRIVATE, is_ours
 use crate::outcome::Around;
 use crate::plan::{Circumstances, knows_conversations, plan};
 use crate::sticky::{SESSION_HEADERS, conversation};
+use crate::stream::GRACE;
 use crate::ticket::{ClientCredential, Policy, Progress, Ticket};
 
 /// The longest name of a model, in bytes: no provider has one near it, and it stands in paths, headers and every attempt.
@@ -226,7 +227,9 @@ impl Admission {
             conversation,
             home,
         };
-        Ok(Admitted { ticket, retries, attempt_timeout, total_timeout: route.total.millis })
+        // A stream's own end of time comes first: it can still be told.
+        let total_timeout = route.total.millis + if request.stream { GRACE } else { 0 };
+        Ok(Admitted { ticket, retries, attempt_timeout, total_timeout })
     }
 }
 

@@ -25,7 +25,14 @@ pub struct Effects {
     /// Filter state: what the router tries next.
     pub state: Option<Vec<u8>>,
     /// For the operator's log.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct Note {
+    /// Only a person can mend it.
+    pub severe: bool,
+    pub text: String,
 }
 
 /// A failed attempt's decision.
@@ -123,14 +130,15 @@ fn suffer(
     });
     let Some(Change::Opened { millis }) = change else { return };
     let whose = if id == key { step.cluster() } else { format!("{} {}", step.cluster(), step.model_label) };
-    let cause = match error.kind {
+    let (severe, cause) = match error.kind {
         ErrorKind::Authentication | ErrorKind::Permission => {
-            "its key was refused; check the key file, or the key's rights at the provider"
+            (true, "its key was refused; check the key file, or the key's rights at the provider")
         }
-        ErrorKind::QuotaSpent => "its quota is spent; raise it, or add credit at the provider",
-        kind => kind.name(),
+        ErrorKind::QuotaSpent => (true, "its quota is spent; raise it, or add credit at the provider"),
+        kind => (false, kind.name()),
     };
-    effects.notes.push(format!("{whose}: left alone for {:.1} s: {cause}", millis as f64 / 1000.0));
+    let text = format!("{whose}: left alone for {:.1} s: {cause}", millis as f64 / 1000.0);
+    effects.notes.push(Note { severe, text });
     effects.counts.push(metrics::circuit(step, "opened"));
 }
 
@@ -181,7 +189,8 @@ pub fn answered(attempt: &Attempt, spare: bool, around: &Around<'_>, effects: &m
         });
     }
     if closed {
-        effects.notes.push(format!("{} {}: answers again", step.cluster(), step.model_label));
+        let text = format!("{} {}: answers again", step.cluster(), step.model_label);
+        effects.notes.push(Note { severe: false, text });
         effects.counts.push(metrics::circuit(step, "closed"));
     }
 }

@@ -41,7 +41,7 @@ struct Pace {
 }
 
 /// Milliseconds for which an error waits for a piece that can carry it to the client.
-const GRACE: u64 = 1000;
+pub const GRACE: u64 = 1000;
 
 impl Stream {
     pub fn new(decoder: Box<dyn StreamDecoder>, relay: Relay, now: u64) -> Self {

@@ -2,18 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+mod support;
 
 use attache_gateway::admission::{Admission, Admitted, Head, Reject};
 use attache_gateway::attempt::{Attempt, Outgoing};
 use attache_gateway::exchange::{Ending, Exchange, Flow, Listen, RETRY_STATUS};
 use attache_gateway::gateway::Gateway;
 use attache_gateway::outcome::Around;
-use attache_gateway::store::Store;
 use attache_gateway::ticket::{Progress, Ticket, Tried};
 use attache_protocol::codec::Protocol;
 use serde_json::{Value, json};
+use support::{Memory, NOW};
 
 fn gateway() -> Gateway {
     Gateway::new(json!({
@@ -41,28 +40,6 @@ fn head<'h>(path: &'h str, more: &[(&'h str, &'h str)]) -> Head<'h> {
     let headers: Vec<_> =
         own.iter().chain(more).map(|(name, value)| ((*name).into(), (*value).into())).collect();
     Head::new(headers.into_iter())
-}
-
-/// Unix time in milliseconds at which everything here happens.
-const NOW: u64 = 1_700_000_000_000;
-
-/// Shared data of one worker.
-#[derive(Default)]
-struct Memory(RefCell<HashMap<String, (Vec<u8>, u32)>>);
-
-impl Store for Memory {
-    fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-        self.0.borrow().get(key).cloned()
-    }
-    fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
-        let mut map = self.0.borrow_mut();
-        let entry = map.entry(key.to_owned()).or_default();
-        let same = entry.1 == version;
-        if same {
-            *entry = (value.to_vec(), version + 1);
-        }
-        same
-    }
 }
 
 fn admit_with(

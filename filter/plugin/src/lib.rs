@@ -137,7 +137,8 @@ impl Counters {
             host::set_state(listener::NEXT, &state);
         }
         for note in effects.notes {
-            log::warn!("{note}");
+            let level = if note.severe { log::Level::Error } else { log::Level::Warn };
+            log::log!(level, "{}", note.text);
         }
     }
 
