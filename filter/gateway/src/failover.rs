@@ -25,7 +25,7 @@ pub enum Action {
 }
 
 /// What an operator would wish: the class, what follows it, and whether a target may be asked once more when none is left. A key that is the client's own is never exchanged for another (see [`action`]).
-const TABLE: [(ErrorKind, Action, bool); ErrorKind::ALL.len()] = [
+pub const TABLE: [(ErrorKind, Action, bool); ErrorKind::ALL.len()] = [
     // The client's own faults: every provider would say the same.
     (ErrorKind::BadRequest, Action::GiveUp, false),
     (ErrorKind::NotFound, Action::GiveUp, false),
