@@ -1,6 +1,6 @@
 //! What the client is told beside the answer: who gave it, what was tried, what went wrong.
 
-use attache_protocol::error::ApiError;
+use attache_protocol::error::{ApiError, ErrorKind};
 
 use super::{Exchange, Flow, RETRY_STATUS, ResponseHead};
 use crate::headers::{
@@ -89,7 +89,8 @@ impl Exchange {
     }
 }
 
-/// The status for a client: the provider's own where it has a meaning for every client.
+/// The status for a client, by which SDKs choose the class of their exception: the provider's own, unless the client
+/// speaks another protocol and the body said better than the status what it is (a filter's 403, a wrong key's 400).
 fn client_status(error: &ApiError, same_protocol: bool) -> u16 {
     match error.status {
         // A provider's own 599 must not look like ours.
@@ -97,6 +98,7 @@ fn client_status(error: &ApiError, same_protocol: bool) -> u16 {
         status if same_protocol && (400..600).contains(&status) => status,
         // Anthropic's own number; the same meaning elsewhere.
         529 => 503,
+        status if ErrorKind::of_status(status) != error.kind => error.kind.status(),
         status if (400..600).contains(&status) => status,
         _ => error.kind.status(),
     }
@@ -105,4 +107,26 @@ fn client_status(error: &ApiError, same_protocol: bool) -> u16 {
 /// Header values are visible ASCII.
 fn header_value(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(256).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_says_what_the_body_says() {
+        for (kind, status, own, other) in [
+            (ErrorKind::ContentFilter, 403, 403, 400),
+            (ErrorKind::Authentication, 400, 400, 401),
+            (ErrorKind::Unsupported, 404, 404, 400),
+            (ErrorKind::BadRequest, 422, 422, 422),
+            (ErrorKind::QuotaSpent, 402, 402, 402),
+            (ErrorKind::Overloaded, 529, 529, 503),
+            (ErrorKind::Server, 599, 502, 502),
+            (ErrorKind::Truncated, 502, 502, 502),
+        ] {
+            let error = ApiError { status, ..ApiError::new(kind, "") };
+            assert_eq!((client_status(&error, true), client_status(&error, false)), (own, other), "{kind:?}");
+        }
+    }
 }
