@@ -5,6 +5,7 @@ use std::mem;
 use super::answer::thinking;
 use super::schema;
 use super::wire::{Block, Nested, Source as WireSource, Turn};
+use crate::base64;
 use crate::codec::{Codec, Field, Loss, Protocol};
 use crate::request::*;
 use crate::text::{Extras, Text};
@@ -279,27 +280,7 @@ pub fn inline_text(mime: &str, base64: &str) -> Option<String> {
     if !mime.starts_with("text/") && mime != "application/json" {
         return None;
     }
-    let mut bytes = Vec::with_capacity(base64.len() / 4 * 3);
-    let (mut held, mut bits) = (0u32, 0u32);
-    for byte in base64.trim_end_matches('=').bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            b'\r' | b'\n' => continue,
-            _ => return None,
-        };
-        held = (held << 6) | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((held >> bits) as u8);
-            held &= (1 << bits) - 1;
-        }
-    }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(base64::decode(base64)?).ok()
 }
 
 /// Tool ids must match `^[a-zA-Z0-9_-]+$` (the API's 400). Others are made so, the same way in call and result;

@@ -6,9 +6,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::iter;
 
+use crate::base64::standard;
 use crate::codec::Protocol;
 use crate::gemini::request::{fault, said};
-use crate::gemini::signature::{standard, uncarried};
+use crate::gemini::signature::uncarried;
 use crate::gemini::wire::{self, Blob, Content, FileData, FunctionCall, FunctionResponse};
 use crate::request::{At, Media, MediaKind, Message, Part, PartKind, Role, Source};
 use crate::text::{Extras, Raw, Text};
