@@ -215,11 +215,11 @@ impl<'r> Needs<'r> {
         lacks
     }
 
-    /// A prompt has at least as many tokens as it has words that follow white space, wherever no token holds white space
-    /// between two letters or digits (the catalogue's `wholeWords`): between the first characters of two such words lies
-    /// white space, so no token holds both, and each word's first character is in a token of its own. So what is
+    /// A prompt has at least as many tokens as it has words after white space, wherever no token holds white space
+    /// between two letters (the catalogue's `wholeWords`): between the first characters of two such words lies
+    /// white space, so no token holds both, and each word's first letter is in a token of its own. So what is
     /// refused here cannot fit. That holds for OpenAI's vocabularies by their pattern (tiktoken, `openai_public.py`):
-    /// it cuts the text into pieces of which those with letters or digits hold white space at most as their first
+    /// it cuts the text into pieces of which those with letters hold white space at most as their first
     /// character, and no token crosses pieces. Only text that every provider puts into the prompt counts: no tools,
     /// no arguments of calls, no earlier reasoning, no media.
     ///
@@ -306,9 +306,33 @@ fn part_words(part: &Part<'_>) -> u64 {
     }
 }
 
-/// Letters and digits of ASCII that follow white space of ASCII.
+/// ASCII letters that follow a space or the end of a line; eight bytes at a time, since only megabytes are counted.
 fn words(text: &str) -> u64 {
-    let bytes = text.as_bytes();
-    let next = bytes.get(1..).unwrap_or_default();
-    bytes.iter().zip(next).map(|(a, b)| u64::from(a.is_ascii_whitespace() & b.is_ascii_alphanumeric())).sum()
+    const LOW: u64 = each(0x7f);
+    const HIGH: u64 = each(0x80);
+    // The high bit of each byte that is `byte`.
+    let is = |eight: u64, byte: u8| {
+        let other = eight ^ each(byte);
+        !(((other & LOW) + LOW) | other) & HIGH
+    };
+    let letters = |eight: u64| {
+        let small = (eight | each(0x20)) & LOW;
+        (small + each(0x80 - b'a')) & !(small + each(0x80 - b'z' - 1)) & !eight & HIGH
+    };
+    let (eights, rest) = text.as_bytes().as_chunks::<8>();
+    let mut last = [0; 8];
+    last.iter_mut().zip(rest).for_each(|(byte, from)| *byte = *from);
+    let (mut count, mut before) = (0, 0);
+    for bytes in eights.iter().chain([&last]) {
+        let eight = u64::from_le_bytes(*bytes);
+        let white = is(eight, b' ') | is(eight, b'\n');
+        count += u64::from(((white << 8 | before) & letters(eight)).count_ones());
+        before = white >> 56;
+    }
+    count
+}
+
+/// A byte eight times.
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
 }

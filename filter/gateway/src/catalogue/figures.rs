@@ -32,7 +32,7 @@ pub struct Figures {
     pub reasoning: Option<Reasoning>,
     /// It goes on from an answer that the assistant has begun, when that is the last message; `false`: such a request is refused.
     pub prefill: Option<bool>,
-    /// No token holds white space between two letters or digits, as in every vocabulary that splits text into words first.
+    /// No token holds white space between two letters, as in every vocabulary that splits text into words first.
     /// Then a prompt has at least as many tokens as words, and one with more words than the model holds is not sent.
     pub whole_words: Option<bool>,
     #[serde(default)]

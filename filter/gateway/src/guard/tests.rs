@@ -195,9 +195,22 @@ fn length_alone_is_told_apart_from_other_reasons() {
 #[test]
 fn words_are_counted_where_white_space_ends() {
     for (text, count) in
-        [("", 0), ("a", 0), (" a", 1), ("a b  c\n\td", 3), ("a -b", 0), ("é a\u{a0}b", 1), ("1 2", 1)]
+        [("", 0), ("a", 0), (" a", 1), ("a b  c\n\nd", 3), ("a -b", 0), ("é a\u{a0}b", 1), ("1 2", 0)]
     {
         assert_eq!(words(text), count, "{text:?}");
+    }
+    // Whatever the bytes and wherever the eights end: as one by one.
+    let mut seed = 1_u32;
+    for length in 0..2000 {
+        let mut text = String::new();
+        while text.len() < length % 41 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let picked = "azAZ09@[`{ \n\t é日\u{7f}\0".chars().nth(seed as usize >> 16 & 15);
+            text.push(picked.unwrap());
+        }
+        let slowly =
+            text.as_bytes().windows(2).filter(|two| b" \n".contains(&two[0]) && two[1].is_ascii_alphabetic());
+        assert_eq!(words(&text), slowly.count() as u64, "{text:?}");
     }
 }
 
