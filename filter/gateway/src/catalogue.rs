@@ -210,6 +210,8 @@ fn check(
     faults: &mut Vec<Fault>,
 ) {
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    // Which names were meant is not known while one cannot be read.
+    let complete = !providers.contains(&UNREADABLE);
     let mut names: Vec<(&str, &str)> = Vec::new();
     for (index, entry) in typed.iter().enumerate().filter(|(_, entry)| entry.model != UNREADABLE) {
         let mut fault = |member: &str, message: String| {
@@ -224,7 +226,10 @@ fn check(
             fault("model", format!("`{}` is not built in; say under `at` who serves it{hint}", entry.model));
         }
         for (provider, offer) in &entry.at {
-            if !PROVIDERS.iter().any(|row| row.name == provider) && !providers.contains(&provider.as_str()) {
+            if complete
+                && !PROVIDERS.iter().any(|row| row.name == provider)
+                && !providers.contains(&provider.as_str())
+            {
                 let hint = suggest(provider, providers);
                 fault(&format!("at.{provider}"), format!("unknown provider `{provider}`{hint}"));
             }

@@ -229,3 +229,14 @@ fn faults_are_told_with_their_places() {
         ]
     );
 }
+
+#[test]
+fn a_provider_that_cannot_be_read_makes_no_other_unknown() {
+    let faults = Gateway::new(json!({
+        "providers": [{ "name": "openai" }, { "nam": "mine" }],
+        "routes": [],
+        "catalogue": [{ "model": "a", "at": { "mine": { "names": ["x"] } } }],
+    }))
+    .unwrap_err();
+    assert!(faults.iter().all(|fault| fault.path.starts_with("providers[1]")), "{faults:?}");
+}
