@@ -10,9 +10,10 @@ use attache_protocol::event::StreamEvent;
 use attache_protocol::response::Usage;
 
 use crate::attempt::Attempt;
+use crate::failover::{self, index_of};
 use crate::headers::ENVOY_HEADER;
 use crate::metrics;
-use crate::outcome::{Around, Effects, answered, failed};
+use crate::outcome::{Around, Effects, answered, failed, logged};
 use crate::relay::Relay;
 use crate::retry_after::headroom;
 use crate::stream::Stream;
@@ -242,6 +243,9 @@ impl Exchange {
             Ok(response) => response,
             Err(error) => return self.fail(error, false, around),
         };
+        if let Some(error) = response.withheld().filter(|error| self.has_elsewhere(error, around)) {
+            return self.fail(error, false, around);
+        }
         let (body, mut set) = if self.attempt.same_protocol() {
             (None, Vec::new())
         } else {
@@ -255,13 +259,22 @@ impl Exchange {
         Flow::Release { head: ResponseHead { status: None, set }, body }
     }
 
+    /// Whether the route wishes this to be tried elsewhere, and can.
+    fn has_elsewhere(&self, error: &ApiError, around: &Around<'_>) -> bool {
+        let ticket = self.attempt.ticket();
+        let progress = logged(&self.attempt, index_of(error.kind), false, self.started, around.now);
+        let left = ticket.policy.deadline.saturating_sub(around.now);
+        failover::next(ticket, &progress, error, None, left).is_some()
+    }
+
     fn piece(&mut self, stream: &mut Stream, bytes: &[u8], end: bool, around: &Around<'_>) -> Flow {
         let was_closed = stream.closed;
         let out = stream.take(bytes, end, around.now);
         if stream.live {
             return self.live(stream, bytes, out, was_closed, end, around);
         }
-        if let Some(error) = stream.failed.take() {
+        let withheld = || stream.withheld.take().filter(|error| self.has_elsewhere(error, around));
+        if let Some(error) = stream.failed.take().or_else(withheld) {
             stream.closed = true;
             stream.live = true;
             return self.fail(error, false, around);

@@ -15,6 +15,8 @@ pub struct Stream {
     pub usage: Usage,
     pub token: bool,
     pub failed: Option<ApiError>,
+    /// The provider's filter ended it before its first token.
+    pub withheld: Option<ApiError>,
     /// The provider has said all that belongs to the answer.
     pub finished: bool,
     /// The client has had its last event.
@@ -51,6 +53,7 @@ impl Stream {
             usage: Usage::default(),
             token: false,
             failed: None,
+            withheld: None,
             finished: false,
             closed: false,
             live: false,
@@ -119,10 +122,11 @@ impl Stream {
             self.failed = Some(error.clone());
             return Some(Vec::new());
         }
-        let Stream { decoder, relay, usage, token, failed, finished, pace, .. } = self;
+        let Stream { decoder, relay, usage, token, failed, withheld, finished, pace, .. } = self;
         let mut out = Vec::new();
         let mut sink = |event: &StreamEvent<'_>| {
             pace.event(event, *token, now);
+            let mute = !*token;
             *token |= event.is_token();
             match event {
                 StreamEvent::Usage(counts) => usage.update(counts),
@@ -130,7 +134,10 @@ impl Stream {
                     *failed = Some(error.clone());
                     return;
                 }
-                StreamEvent::Finish(_) => *finished = true,
+                StreamEvent::Finish(finish) => {
+                    *finished = true;
+                    *withheld = finish.filtered().filter(|_| mute);
+                }
                 _ => {}
             }
             if let Relay::Encode(encoder) = relay {

@@ -29,6 +29,8 @@ fn gateway() -> Gateway {
                 { "provider": "gemini", "model": "gemini-2.5-pro" },
             ], "firstToken": "2s", "answer": "9s", "total": "20s" },
             { "models": ["claude-*"], "targets": [{ "provider": "anthropic" }] },
+            { "models": ["unfiltered"], "targets": [{ "provider": "gemini", "model": "g" }, { "provider": "openai", "model": "o" }],
+              "onError": { "content_filter": "nextTarget" } },
             { "models": ["mine"], "targets": [{ "provider": "anthropic", "model": "c" }, { "provider": "own", "model": "m" }] },
         ],
     }))
@@ -217,9 +219,20 @@ fn bad_requests_say_where_and_what() {
 
 /// What the client would see of one attempt, whose answer comes in these pieces.
 fn answer(protocol: &str, stream: bool, number: u16, status: u16, pieces: &[&str]) -> Vec<String> {
+    answer_of("smart", protocol, stream, number, status, pieces)
+}
+
+fn answer_of(
+    model: &str,
+    protocol: &str,
+    stream: bool,
+    number: u16,
+    status: u16,
+    pieces: &[&str],
+) -> Vec<String> {
     let (path, body) = match protocol {
-        "openai" => ("/v1/chat/completions", chat(json!({ "stream": stream }))),
-        _ => ("/v1/messages", json!({ "model": "smart", "max_tokens": 9, "stream": stream, "messages": [{ "role": "user", "content": "x" }] }).to_string()),
+        "openai" => ("/v1/chat/completions", chat(json!({ "model": model, "stream": stream }))),
+        _ => ("/v1/messages", json!({ "model": model, "max_tokens": 9, "stream": stream, "messages": [{ "role": "user", "content": "x" }] }).to_string()),
     };
     let ticket = admit(path, &[], &body).unwrap().ticket;
     let mut attempt = attempt(&ticket, number);
@@ -293,6 +306,24 @@ fn failures_go_elsewhere_while_there_is_an_elsewhere() {
         .starts_with("Some(429)"),
         "the last target's error is told"
     );
+}
+
+#[test]
+fn a_withheld_answer_goes_elsewhere_where_the_route_wishes_so() {
+    let blocked = r#"{"promptFeedback":{"blockReason":"PROHIBITED_CONTENT"},"responseId":"r"}"#;
+    let filtered = r#"{"id":"c","model":"m","choices":[{"index":0,"message":{"content":null},"delta":{},"finish_reason":"content_filter"}]}"#;
+    for stream in [false, true] {
+        let framed = |json: &str| if stream { format!("data: {json}\n\n") } else { json.to_owned() };
+        let (blocked, filtered) = (framed(blocked), framed(filtered));
+        let seen =
+            |model, number, answer: &str| answer_of(model, "openai", stream, number, 200, &[answer]).concat();
+        assert!(seen("unfiltered", 1, &blocked).starts_with(&format!("Some({RETRY_STATUS})")), "{stream}");
+        // The last one's answer is the answer, and so is the first one's where nobody wishes otherwise.
+        let last = seen("unfiltered", 2, &filtered);
+        assert!(last == "None as it is" || last == format!("None {filtered}"), "{last}");
+        let told = seen("smart", 3, &blocked);
+        assert!(told.starts_with("None") && told.contains(r#""finish_reason":"content_filter""#), "{told}");
+    }
 }
 
 #[test]

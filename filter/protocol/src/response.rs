@@ -1,6 +1,7 @@
 //! A whole answer, in no protocol's words.
 
-use crate::request::Part;
+use crate::error::{ApiError, ErrorKind};
+use crate::request::{Part, PartKind};
 use crate::text::Text;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +13,14 @@ pub struct Response<'a> {
     pub parts: Vec<Part<'a>>,
     pub finish: Finish<'a>,
     pub usage: Option<Usage>,
+}
+
+impl Response<'_> {
+    /// [`Finish::filtered`], if nothing was said before.
+    pub fn withheld(&self) -> Option<ApiError> {
+        let mute = |part: &Part<'_>| matches!(part.kind, PartKind::Reasoning { .. });
+        self.finish.filtered().filter(|_| self.parts.iter().all(mute))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +35,14 @@ pub struct Finish<'a> {
 impl Finish<'_> {
     pub fn of(reason: FinishReason) -> Self {
         Finish { reason, raw: None, stop_sequence: None }
+    }
+    /// The provider's filter ended the answer, in the words of an error: to the client it is an answer all the same, but a
+    /// policy may wish to ask elsewhere where nothing was said before (Gemini blocks prompts so, with a 200).
+    pub fn filtered(&self) -> Option<ApiError> {
+        let raw = self.raw.as_deref().unwrap_or_default();
+        let message = format!("the provider's filter withheld the answer: {raw}");
+        (self.reason == FinishReason::ContentFilter)
+            .then(|| ApiError::new(ErrorKind::ContentFilter, message).with_code(raw))
     }
 }
 
