@@ -217,7 +217,7 @@ impl Exchange {
     fn well(&mut self, usage: &Usage, around: &Around<'_>) {
         self.report("ok");
         self.report_usage(usage);
-        answered(&self.attempt, self.spare, around, &mut self.effects);
+        answered(&self.attempt, self.spare, self.started, around, &mut self.effects);
     }
 
     fn whole(&mut self, bytes: &[u8], around: &Around<'_>) -> Flow {

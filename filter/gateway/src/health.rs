@@ -197,11 +197,11 @@ impl Health {
         entry.spare_until = now + SPARE;
     }
 
-    /// A good answer of something that was ailing.
-    pub fn success(&mut self, id: Id, policy: &HealthPolicy, now: u64) -> Option<Change> {
+    /// A good answer of something that was ailing, to a request sent at `sent`.
+    pub fn success(&mut self, id: Id, policy: &HealthPolicy, sent: u64, now: u64) -> Option<Change> {
         let entry = self.entries.get_mut(&id)?;
-        if entry.until > now {
-            // It was sent before the rest began.
+        if entry.until > now && sent <= entry.failed {
+            // What was sent before the rest began tells nothing new.
             return None;
         }
         let reopened = entry.until > 0;
@@ -266,9 +266,9 @@ mod tests {
         assert!(health.probe(id, T0 + 3100));
         assert_eq!(fail(&mut health, id, T0 + 3100), Some(Change::Opened { millis: 3000 }), "up to a bound");
         assert!(health.probe(id, T0 + 6100));
-        assert_eq!(health.success(id, &POLICY, T0 + 6200), Some(Change::Closed));
+        assert_eq!(health.success(id, &POLICY, T0 + 6100, T0 + 6200), Some(Change::Closed));
         assert_eq!(health.verdict(id, T0 + 6200), Verdict::Ailing, "it is watched for a while");
-        assert_eq!(health.success(id, &POLICY, T0 + 60_000), None);
+        assert_eq!(health.success(id, &POLICY, T0 + 59_000, T0 + 60_000), None);
         assert_eq!(health.verdict(id, T0 + 60_000), Verdict::Well);
         assert_eq!(Health::read(&health.write()), health);
     }
@@ -290,7 +290,7 @@ mod tests {
         let mut opened = 0;
         for n in 0..20 {
             opened += u64::from(fail(&mut health, id, T0 + n).is_some());
-            health.success(id, &POLICY, T0 + n);
+            health.success(id, &POLICY, T0, T0 + n);
         }
         assert_eq!(opened, 1);
     }
@@ -301,6 +301,12 @@ mod tests {
         let opened = health.failure(id, &POLICY, ErrorKind::RateLimit, Some(9000), T0, 0);
         assert_eq!(opened, Some(Change::Opened { millis: 9000 }));
         assert_eq!(health.verdict(id, T0), Verdict::Resting { until: T0 + 9000, told: true });
+        assert_eq!(health.success(id, &POLICY, T0 - 5, T0 + 100), None, "it was under way before");
+        assert_eq!(
+            health.success(id, &POLICY, T0 + 50, T0 + 100),
+            Some(Change::Closed),
+            "the last door was open"
+        );
         let (mut health, id) = (Health::default(), Id::key("a"));
         health.failure(id, &POLICY, ErrorKind::Authentication, None, T0, 0);
         assert_eq!(health.verdict(id, T0), Verdict::Resting { until: T0 + POLICY.refused, told: true });

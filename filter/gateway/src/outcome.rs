@@ -85,7 +85,7 @@ pub fn failed(
     let told = told.filter(|_| !matches!(concern(error.kind), Concern::Nobody));
     let rests = told.is_some_and(|told| told > ticket.policy.wait_limit);
     let progress = logged(attempt, index_of(error.kind), rests, started, around.now);
-    suffer(attempt, error, told.filter(|_| rests), around, effects);
+    suffer(attempt, error, told.filter(|_| rests), started, around, effects);
     let left = ticket.policy.deadline.saturating_sub(around.now);
     Over { next: failover::next(ticket, &progress, error, told, left), progress }
 }
@@ -106,6 +106,7 @@ fn suffer(
     attempt: &Attempt,
     error: &ApiError,
     rest: Option<u64>,
+    started: u64,
     around: &Around<'_>,
     effects: &mut Effects,
 ) {
@@ -115,7 +116,7 @@ fn suffer(
         && matches!(error.kind, ErrorKind::Authentication | ErrorKind::Permission | ErrorKind::QuotaSpent);
     let id = match concern(error.kind) {
         // It answered, if not what was wished for.
-        Concern::Nobody => return answered(attempt, false, around, effects),
+        Concern::Nobody => return answered(attempt, false, started, around, effects),
         // The client's own key says nothing about others'.
         _ if own_key => return,
         Concern::Key => key,
@@ -158,8 +159,8 @@ pub fn abandoned(attempt: &Attempt, around: &Around<'_>) {
 }
 
 /// The attempt answered well: what was ailing is better, and a conversation that had to move is at home here.
-/// `spare`: little is left of the key's limit.
-pub fn answered(attempt: &Attempt, spare: bool, around: &Around<'_>, effects: &mut Effects) {
+/// `spare`: little is left of the key's limit; `started`: when the attempt began.
+pub fn answered(attempt: &Attempt, spare: bool, started: u64, around: &Around<'_>, effects: &mut Effects) {
     let (ticket, step) = (attempt.ticket(), attempt.step());
     let (key, target) = step.ids();
     let moved = step.target != ticket.home && ticket.conversation != 0 && ticket.body_length >= LEAST_CACHED;
@@ -169,7 +170,7 @@ pub fn answered(attempt: &Attempt, spare: bool, around: &Around<'_>, effects: &m
     let closed = update(around.store, HEALTH, |bytes| {
         let mut health = Health::read(bytes);
         let better = |health: &mut Health, id: Id| {
-            health.success(id, &ticket.policy.health, around.now) == Some(Change::Closed)
+            health.success(id, &ticket.policy.health, started, around.now) == Some(Change::Closed)
         };
         let closed = step.ailing && (better(&mut health, key) | better(&mut health, target));
         if spare {

@@ -51,11 +51,17 @@ impl Exchange {
         if let State::Stream(stream) = &mut self.state
             && stream.live
         {
-            if stream.closed || stream.overdue(error.clone(), around.now) {
-                return Some(Expiry::Cut);
+            if !stream.closed && !stream.overdue(error.clone(), around.now) {
+                // The next byte that comes, if one comes soon, carries the error.
+                return None;
             }
-            // The next byte that comes, if one comes soon, carries the error.
-            return None;
+            if !self.reported {
+                let usage = stream.usage;
+                self.report(error.kind.name());
+                self.report_usage(&usage);
+                failed(&self.attempt, &error, None, self.started, around, &mut self.effects);
+            }
+            return Some(Expiry::Cut);
         }
         self.state = State::Ended;
         Some(match self.fail(error, false, around) {
