@@ -29,7 +29,8 @@ typed_dns_resolver_config:
       # Public names are whole: no search path is tried first. Plain HTTP is for names of one's own network.
       no_default_search_domain: {{ .provider.tls }}
 {{- end }}
-connect_timeout: 5s
+# TCP and TLS. Long enough for one lost packet; an attempt's own limit begins when the connection is there.
+connect_timeout: 3s
 {{ include "attache.unlimited" . }}
 load_assignment:
   cluster_name: origin.{{ .provider.name }}

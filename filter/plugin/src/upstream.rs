@@ -159,8 +159,11 @@ impl Context for Upstream {
         self.watch.forget(self.id);
         if let Some(answer) = self.answer.take().and_then(Rc::into_inner) {
             let exchange = answer.into_inner().exchange;
-            let around = Around { now: self.watch.now(), store: &Shared };
+            if exchange.is_told() {
+                return true;
+            }
             let details = host::property("response\0code_details").unwrap_or_default();
+            let around = Around { now: self.watch.now(), store: &Shared };
             self.counters.apply(exchange.close(ending(&details), &around));
         }
         true

@@ -77,6 +77,11 @@ impl Exchange {
         })
     }
 
+    /// How it ended has been told: nothing is left to do.
+    pub fn is_told(&self) -> bool {
+        self.reported
+    }
+
     /// The exchange is over, however: what is left to count, and for the router to do.
     pub fn close(mut self, why: Ending, around: &Around<'_>) -> Effects {
         let live = match &self.state {
@@ -86,13 +91,11 @@ impl Exchange {
         };
         let finished =
             matches!(&self.state, State::Stream(stream) if stream.finished && (stream.live || !stream.whole));
-        if let State::Stream(stream) = &self.state
-            && !self.reported
-        {
+        if let State::Stream(stream) = &self.state {
             self.report_usage(&{ stream.usage });
         }
         match why {
-            _ if self.reported || matches!(self.state, State::Ended) => {}
+            _ if matches!(self.state, State::Ended) => {}
             // Clients hang up after the last event, before the last byte.
             _ if finished => self.report("ok"),
             Ending::ClientLeft => {
