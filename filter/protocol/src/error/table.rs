@@ -165,6 +165,7 @@ const SENTENCES: &[(&str, &[ErrorKind], ErrorKind)] = &[
     ("exceeded your current quota", LIMITED, K::QuotaSpent), // OpenAI: recorded
     ("insufficient balance", LIMITED, K::QuotaSpent),        // DeepSeek "Error codes"
     ("insufficient credits", LIMITED, K::QuotaSpent),        // OpenRouter "Errors and debugging"
+    ("credits are depleted", LIMITED, K::QuotaSpent),        // Gemini, 429: dyad-sh/dyad#3626
     ("used all available credits", LIMITED, K::QuotaSpent),  // xAI, 403 and 429
     ("key limit exceeded", LIMITED, K::QuotaSpent),          // OpenRouter, 403
     ("budget limit exceeded", LIMITED, K::QuotaSpent),       // OpenRouter, 403
