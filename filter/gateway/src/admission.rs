@@ -12,7 +12,7 @@ use crate::failover::EXTRA_ATTEMPTS;
 use crate::gateway::{FIRST_TOKEN, FIRST_TOKEN_THINKING, Gateway, Limits, Route};
 use crate::headers::{CREDENTIAL_HEADERS, DELIVERY_HEADER, OTHER_PRIVATE, is_ours, protocol_headers};
 use crate::outcome::Around;
-use crate::plan::{Circumstances, knows_conversations, plan};
+use crate::plan::{Circumstances, Plan, knows_conversations, plan};
 use crate::sticky::{SESSION_HEADERS, conversation};
 use crate::stream::GRACE;
 use crate::ticket::{ClientCredential, Policy, Progress, Ticket};
@@ -200,10 +200,10 @@ impl Admission {
         let known = knows_conversations(&route.targets);
         let conversation = if known { conversation(self.session.as_deref(), &request) } else { 0 };
         let circumstances = Circumstances { now: around.now, store: around.store, conversation, body_length };
-        let (plan, home) = plan(route, &gateway.catalogue, &request, &circumstances)?;
+        let Plan { steps: plan, home, reasons } = plan(route, &gateway.catalogue, &request, &circumstances)?;
         let passes =
             route.targets.iter().any(|target| target.provider.credentials == Credentials::Passthrough);
-        let policy = policy(gateway, route, &request, self.delivery, around.now);
+        let policy = policy(gateway, route, &request, reasons, self.delivery, around.now);
         let attempt_timeout = attempt_timeout(&policy, request.stream);
         let retries = if single { 0 } else { plan.len() - 1 + EXTRA_ATTEMPTS };
         let ticket = Ticket {
@@ -238,10 +238,15 @@ fn policy(
     gateway: &Gateway,
     route: &Route,
     request: &Request<'_>,
+    reasons: bool,
     delivery: Option<Delivery>,
     now: u64,
 ) -> Policy {
-    let thinks = !matches!(request.reasoning.amount, ReasoningAmount::Unset | ReasoningAmount::Off);
+    let thinks = match request.reasoning.amount {
+        ReasoningAmount::Off => false,
+        ReasoningAmount::Unset => reasons,
+        _ => true,
+    };
     let first_token = route.first_token.unwrap_or(if thinks { FIRST_TOKEN_THINKING } else { FIRST_TOKEN });
     let whole = request.stream && delivery.unwrap_or(route.delivery) == Delivery::Whole;
     Policy {

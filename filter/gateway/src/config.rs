@@ -112,7 +112,8 @@ pub struct RouteConfig {
     /// Tried in this order.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub targets: Vec<TargetConfig>,
-    /// How long a streaming provider may take to its first token. Default 30s.
+    /// How long a streaming provider may take to its first token. Default 30s, and 2m where the request asks the model to think,
+    /// or the model is known to do so by itself.
     pub first_token: Option<Duration>,
     /// How long one attempt at a whole (not streaming) answer may take. Default 5m.
     pub answer: Option<Duration>,

@@ -73,7 +73,7 @@ pub struct Target {
 
 /// Long enough for a reasoning model's first token at a healthy provider, short enough that a person still waits.
 pub const FIRST_TOKEN: Duration = Duration::seconds(30);
-/// The same for a request that asks the model to think first: some providers show nothing of that.
+/// The same where the model thinks first: some providers show nothing of that.
 pub const FIRST_TOKEN_THINKING: Duration = Duration::seconds(2 * 60);
 /// A whole answer comes only when all of it is generated.
 const ANSWER: Duration = Duration::seconds(5 * 60);

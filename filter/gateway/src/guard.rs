@@ -26,6 +26,15 @@ pub struct Guard<'r> {
     refused: Vec<Refused<'r>>,
 }
 
+/// What the catalogue knows of the model of a target that is tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Known {
+    /// Tokens.
+    pub longest_prompt: Option<u64>,
+    /// It thinks before it answers, unless it is told not to.
+    pub reasons: bool,
+}
+
 /// A target that is not tried, and why.
 struct Refused<'r> {
     protocol: Protocol,
@@ -41,8 +50,8 @@ impl<'r> Guard<'r> {
         Guard { catalogue, request, needs: OnceCell::new(), refused: Vec::new() }
     }
 
-    /// Whether the target can keep the contract: then the tokens of its longest prompt, where they are known.
-    pub fn admits(&mut self, target: &'r Target) -> Option<Option<u64>> {
+    /// Whether the target can keep the contract: then what else is known of its model.
+    pub fn admits(&mut self, target: &'r Target) -> Option<Known> {
         let (request, row) = (self.request, target.provider.row);
         let name = target.model.as_deref().unwrap_or(&request.model);
         let mut lacks = Lacks::default();
@@ -55,7 +64,13 @@ impl<'r> Guard<'r> {
             lacks.add(needs.lacks(&known.figures, name, row.protocol));
         }
         if lacks.losses.is_empty() {
-            return Some(known.and_then(|known| known.figures.longest_prompt()));
+            let figures = known.map(|known| &known.figures);
+            return Some(Known {
+                longest_prompt: figures.and_then(Figures::longest_prompt),
+                reasons: figures.is_some_and(|figures| {
+                    matches!(figures.reasoning, Some(Reasoning::Optional | Reasoning::Always))
+                }),
+            });
         }
         self.refused.push(Refused { protocol: row.protocol, provider: &target.provider.name, lacks });
         None

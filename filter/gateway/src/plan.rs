@@ -22,21 +22,33 @@ pub struct Circumstances<'c> {
     pub body_length: u64,
 }
 
+/// Who is tried.
+pub struct Plan {
+    /// Best first.
+    pub steps: Vec<Step>,
+    /// The place in the route of the target that comes first when all are well.
+    pub home: u8,
+    /// One of the models thinks before it answers, unless it is told not to.
+    pub reasons: bool,
+}
+
 /// The route's targets that can keep the request's contract, each with its keys, best first. With none, the error that tells
-/// each one's reasons. Beside them the place in the route of the target that comes first when all are well.
+/// each one's reasons.
 pub fn plan(
     route: &Route,
     catalogue: &Catalogue,
     request: &Request<'_>,
     around: &Circumstances<'_>,
-) -> Result<(Vec<Step>, u8), ApiError> {
+) -> Result<Plan, ApiError> {
     let mut steps = Vec::with_capacity(route.targets.len());
     let mut guard = Guard::new(catalogue, request);
+    let mut reasons = false;
     for (index, target) in route.targets.iter().enumerate() {
-        let Some(context_window) = guard.admits(target) else { continue };
+        let Some(known) = guard.admits(target) else { continue };
+        reasons |= known.reasons;
         let step = |key| {
             let mut step = Step::new(target, key, index, &request.model, request.stream, &route.name);
-            step.context_window = context_window;
+            step.context_window = known.longest_prompt;
             step
         };
         match &*target.provider.keys {
@@ -45,7 +57,7 @@ pub fn plan(
         }
     }
     match steps.first().map(|step| step.target) {
-        Some(home) => Ok((in_order(steps, around), home)),
+        Some(home) => Ok(Plan { steps: in_order(steps, around), home, reasons }),
         None => Err(guard.refusal()),
     }
 }
