@@ -69,8 +69,8 @@ struct Entry {
     /// 0: closed.
     until: u64,
     probed: u64,
-    /// The rest was told, or the key refused: it is not the last door that a request may still knock at.
-    told: bool,
+    /// The key was refused, or its quota is spent: it is not the last door that a request may still knock at.
+    shut: bool,
     /// Until then little is left of its limit.
     spare_until: u64,
 }
@@ -95,8 +95,8 @@ pub enum Verdict {
     Due,
     Resting {
         until: u64,
-        /// It will surely fail: the provider said so.
-        told: bool,
+        /// Its key was refused or spent: it will surely fail.
+        shut: bool,
     },
 }
 
@@ -120,9 +120,9 @@ impl Health {
             None => Verdict::Well,
             Some(entry) if entry.until == 0 && now < entry.spare_until => Verdict::Spare,
             Some(entry) if entry.until == 0 => Verdict::Ailing,
-            Some(entry) if now < entry.until => Verdict::Resting { until: entry.until, told: entry.told },
+            Some(entry) if now < entry.until => Verdict::Resting { until: entry.until, shut: entry.shut },
             Some(entry) if now < entry.probed + PROBE => {
-                Verdict::Resting { until: entry.probed + PROBE, told: entry.told }
+                Verdict::Resting { until: entry.probed + PROBE, shut: entry.shut }
             }
             Some(_) => Verdict::Due,
         }
@@ -161,6 +161,7 @@ impl Health {
         entry.failed = now;
         entry.failures = entry.failures.saturating_add(1);
         entry.consecutive = entry.consecutive.saturating_add(1);
+        let shut = matches!(class, ErrorKind::Authentication | ErrorKind::Permission | ErrorKind::QuotaSpent);
         let rest = match (class, told) {
             (_, Some(told)) => Some(told.min(policy.longest_told)),
             (ErrorKind::Authentication | ErrorKind::Permission, None) => Some(policy.refused),
@@ -169,7 +170,7 @@ impl Health {
         };
         if let Some(rest) = rest {
             entry.until = entry.until.max(now + rest);
-            (entry.told, entry.probed) = (true, 0);
+            (entry.shut, entry.probed) = (shut, 0);
             return (!resting).then_some(Change::Opened { millis: rest });
         }
         if resting {
@@ -187,7 +188,7 @@ impl Health {
         // Up to a fifth less: those who wait for the same provider do not all come back at once.
         let millis = doubled - dice % (doubled / 5).max(1);
         entry.opened = entry.opened.saturating_add(1);
-        (entry.until, entry.told, entry.probed) = (now + millis, false, 0);
+        (entry.until, entry.shut, entry.probed) = (now + millis, false, 0);
         Some(Change::Opened { millis })
     }
 
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(fail(&mut health, id, T0), None);
         assert_eq!(fail(&mut health, id, T0), Some(Change::Opened { millis: 1000 }));
         assert_eq!(fail(&mut health, id, T0), None, "what was under way tells nothing new");
-        assert_eq!(health.verdict(id, T0 + 999), Verdict::Resting { until: T0 + 1000, told: false });
+        assert_eq!(health.verdict(id, T0 + 999), Verdict::Resting { until: T0 + 1000, shut: false });
         assert_eq!(health.verdict(id, T0 + 1000), Verdict::Due);
         assert!(health.probe(id, T0 + 1000) && !health.probe(id, T0 + 1000), "one probe at a time");
         assert_eq!(fail(&mut health, id, T0 + 1100), Some(Change::Opened { millis: 2000 }), "twice as long");
@@ -300,7 +301,7 @@ mod tests {
         let (mut health, id) = (Health::default(), Id::key("a"));
         let opened = health.failure(id, &POLICY, ErrorKind::RateLimit, Some(9000), T0, 0);
         assert_eq!(opened, Some(Change::Opened { millis: 9000 }));
-        assert_eq!(health.verdict(id, T0), Verdict::Resting { until: T0 + 9000, told: true });
+        assert_eq!(health.verdict(id, T0), Verdict::Resting { until: T0 + 9000, shut: false });
         assert_eq!(health.success(id, &POLICY, T0 - 5, T0 + 100), None, "it was under way before");
         assert_eq!(
             health.success(id, &POLICY, T0 + 50, T0 + 100),
@@ -309,7 +310,7 @@ mod tests {
         );
         let (mut health, id) = (Health::default(), Id::key("a"));
         health.failure(id, &POLICY, ErrorKind::Authentication, None, T0, 0);
-        assert_eq!(health.verdict(id, T0), Verdict::Resting { until: T0 + POLICY.refused, told: true });
+        assert_eq!(health.verdict(id, T0), Verdict::Resting { until: T0 + POLICY.refused, shut: true });
     }
 
     #[test]

@@ -74,7 +74,8 @@ fn keys_in_order(keys: &[Key], conversation: u64) -> impl Iterator<Item = &Key> 
     scored.into_iter().map(|(_, key)| key)
 }
 
-/// The same steps by health: what rests comes last, and what is told to rest not at all, unless nothing else is left.
+/// The same steps by health: what rests comes last, and a key that was refused or spent not at all, unless nothing else is
+/// left.
 fn in_order(steps: Vec<Step>, around: &Circumstances<'_>) -> Vec<Step> {
     let bytes = around.store.read(HEALTH).map(|(bytes, _)| bytes).unwrap_or_default();
     if bytes.is_empty() {
@@ -102,11 +103,11 @@ fn in_order(steps: Vec<Step>, around: &Circumstances<'_>) -> Vec<Step> {
         let (_, step) = judged.remove(0);
         let at = judged.iter().position(|(standing, _)| matches!(standing, Standing::Resting { .. }));
         judged
-            .insert(at.unwrap_or(judged.len()), (Standing::Resting { until: around.now, told: false }, step));
+            .insert(at.unwrap_or(judged.len()), (Standing::Resting { until: around.now, shut: false }, step));
     }
-    let told = |(standing, _): &(Standing, Step)| matches!(standing, Standing::Resting { told: true, .. });
-    if !judged.iter().all(told) {
-        judged.retain(|judged| !told(judged));
+    let shut = |(standing, _): &(Standing, Step)| matches!(standing, Standing::Resting { shut: true, .. });
+    if !judged.iter().all(shut) {
+        judged.retain(|judged| !shut(judged));
     }
     judged.into_iter().map(|(_, step)| step).collect()
 }
@@ -121,7 +122,7 @@ enum Standing {
     Spare,
     Resting {
         until: u64,
-        told: bool,
+        shut: bool,
     },
 }
 
@@ -130,17 +131,17 @@ impl Standing {
         match self {
             Standing::Open | Standing::Due => (false, false, 0),
             Standing::Spare => (false, true, 0),
-            Standing::Resting { until, told } => (true, told, until),
+            Standing::Resting { until, shut } => (true, shut, until),
         }
     }
 }
 
 fn standing(verdicts: [Verdict; 2]) -> Standing {
     verdicts.into_iter().fold(Standing::Open, |worst, verdict| match (worst, verdict) {
-        (Standing::Resting { until: a, told: b }, Verdict::Resting { until, told }) => {
-            Standing::Resting { until: a.max(until), told: b || told }
+        (Standing::Resting { until: a, shut: b }, Verdict::Resting { until, shut }) => {
+            Standing::Resting { until: a.max(until), shut: b || shut }
         }
-        (_, Verdict::Resting { until, told }) => Standing::Resting { until, told },
+        (_, Verdict::Resting { until, shut }) => Standing::Resting { until, shut },
         (Standing::Resting { .. }, _) => worst,
         (_, Verdict::Due) => Standing::Due,
         (Standing::Due, _) => worst,

@@ -181,9 +181,11 @@ fn a_short_told_wait_is_waited_out_and_a_long_one_rests_the_target() {
     let (store, long) = (Memory::default(), Error(429, &[("retry-after", "60")], "rate_limit_exceeded"));
     let (found, _) = run(&gateway, &store, NOW, &[long, Answer]);
     assert_eq!(found, [("a".to_owned(), 0), ("b".to_owned(), 0)]);
-    let (found, _) = run(&gateway, &store, NOW + 30_000, &[DOWN]);
-    assert_eq!(names(&found), ["b"], "it rests, and nobody knocks");
-    let (found, _) = run(&gateway, &store, NOW + 61_000, &[Answer]);
+    let (found, _) = run(&gateway, &store, NOW + 30_000, &[Answer]);
+    assert_eq!(names(&found), ["b"], "it rests");
+    let (found, _) = run(&gateway, &store, NOW + 30_000, &[DOWN, long]);
+    assert_eq!(names(&found), ["b", "a"], "and is the last door");
+    let (found, _) = run(&gateway, &store, NOW + 91_000, &[Answer]);
     assert_eq!(names(&found), ["a"]);
 }
 
