@@ -335,7 +335,7 @@ def check_manners(seen: Seen, gateway: Gateway) -> list[str]:
             found.append(f"{seen.provider}: header {name}: {value}")
     if "secret-of-" in seen.path or b"secret-of-" in seen.body:
         found.append(f"{seen.provider}: a key in the path or the body")
-    authority = config["origin"].removeprefix("http://").split("/")[0]
+    authority = config["origin"].split("/")[2]
     found += differences(authority, seen.header("host"), True, f"{seen.provider} host")
     if seen.header("accept-encoding"):
         found.append(f"{seen.provider}: accept-encoding {seen.header('accept-encoding')} reached it")

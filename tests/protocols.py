@@ -120,8 +120,8 @@ def read_error(protocol: str, value: Any) -> dict[str, Any]:
     assert isinstance(fault["message"], str) and fault["message"], value
     match protocol:
         case "openai":
-            # openai-python `_exceptions.py` reads message, type, param, code.
-            assert isinstance(fault["type"], str) and "param" in fault and "code" in fault, value
+            # openai-python `_exceptions.py` reads message, type, param, code; Azure's content filter has no type.
+            assert (isinstance(fault["type"], str) or fault["code"] == "content_filter") and "param" in fault and "code" in fault, value
             return {"type": fault["type"], "code": fault["code"], "param": fault["param"], "message": fault["message"]}
         case "anthropic":
             assert value["type"] == "error" and isinstance(fault["type"], str), value

@@ -1,4 +1,4 @@
-"""The scripted provider: an HTTP/1.1 server on raw streams that answers as a script says, faults included.
+"""The scripted provider: a server on raw streams (HTTP/1.1, TLS, HTTP/2) that answers as a script says, faults included.
 
 In the tests `Provider` runs in a thread of its own, listens on a free loopback port for each name, answers from that
 name's script and keeps every request that it saw. `python tests/provider.py --demo` serves friendly demo providers of
@@ -11,11 +11,13 @@ An answer is a mapping (YAML in tests/cases):
     chunks: [step, ...]             a body in pieces, `transfer-encoding: chunked`
     sse: "event: …\n\n…"            the same, one chunk for each event
     framing: close                  pieces without framing: the body ends with the connection
-    gzip: true | always             compressed if the request accepts it, or even if not
+    framing: length                 pieces that together have the `content-length` of the headers
+    gzip: true | always | cut       compressed if the request accepts it, or even if not, or so and without the last third
     fault: reset | stall | close    instead of an answer
 
 A step is a string (sent as it is), or one of {wait: NAME} (goes on when the test opens that gate), {delay: seconds},
-{reset: true} (RST), {close: true} (an end without the protocol's end), {stall: true} (nothing until the other hangs up).
+{trickle: text, every: seconds} (byte by byte), {flood: text, times: n}, {reset: true} (RST), {close: true} (an end without
+the protocol's end), {stall: true} (nothing until the other hangs up).
 """
 
 import argparse
@@ -25,16 +27,16 @@ import json
 import re
 import signal
 import socket
-import struct
+import ssl
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests"}
-# No request of a test is larger: Envoy's own limit is 32 MiB.
-LARGEST_BODY = 64 << 20
+from http1 import Head, Http1
+from http2 import Http2
+
 # Requests that are kept: more than a case makes, and a bound for the demo, which runs for long.
 KEPT = 1000
 
@@ -49,6 +51,8 @@ class Seen:
     path: str
     headers: list[tuple[str, str]]
     body: bytes
+    # When the answer was over, or the peer had hung up.
+    ended: float | None = None
     # Set when the peer hung up before the answer was complete.
     hung_up: threading.Event = field(default_factory=threading.Event)
 
@@ -102,11 +106,20 @@ def events(text: str) -> list[str]:
     return [piece for piece in re.split(r"(?<=\r\n\r\n)|(?<=\n\n)", text) if piece]
 
 
-class Provider:
-    """One server for several providers: a port for each name. Use as a context manager."""
+async def slam(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A server that hangs up at the first bytes: in the middle of a TLS handshake."""
+    await reader.read(1)
+    writer.close()
 
-    def __init__(self, names: list[str], ports: dict[str, int] | None = None):
-        self.names, self.ports = names, dict(ports or {})
+
+class Provider:
+    """One server for several providers: a port for each name. Use as a context manager.
+
+    `tls` names those that speak TLS, and HTTP/2 where it is agreed upon; `slams` those that hang up in the handshake."""
+
+    def __init__(self, names: list[str], ports: dict[str, int] | None = None, tls: dict[str, ssl.SSLContext] | None = None,
+                 slams: tuple[str, ...] = ()):
+        self.names, self.ports, self._tls, self._slams = names, dict(ports or {}), tls or {}, slams
         self._loop = asyncio.new_event_loop()
         self._scripts: dict[str, list[Answer]] = {}
         self._rules: dict[str, Callable[[Seen], Answer]] = {}
@@ -130,8 +143,8 @@ class Provider:
     async def _listen(self) -> None:
         for name in self.names:
             server = await asyncio.start_server(
-                lambda reader, writer, name=name: self._serve(name, reader, writer),
-                "127.0.0.1", self.ports.get(name, 0), limit=1 << 20, backlog=512,
+                slam if name in self._slams else lambda reader, writer, name=name: self._serve(name, reader, writer),
+                "127.0.0.1", self.ports.get(name, 0), limit=1 << 20, backlog=512, ssl=self._tls.get(name),
             )
             self.ports[name] = server.sockets[0].getsockname()[1]
             self._servers.append(server)
@@ -151,6 +164,16 @@ class Provider:
             self._scripts, self._rules = {}, {}
             self._seen.clear()
         self._loop.call_soon_threadsafe(self._open_all)
+
+    def forget(self, names: list[str]) -> None:
+        """The same for these names only, while other cases go on."""
+        with self._changed:
+            for name in names:
+                self._scripts.pop(name, None)
+                self._rules.pop(name, None)
+            kept = [seen for seen in self._seen if seen.provider not in names]
+            self._seen.clear()
+            self._seen.extend(kept)
 
     def script(self, name: str, answers: list[Any]) -> None:
         """These answers, in this order; a request beyond them gets 500 `unscripted`."""
@@ -216,22 +239,25 @@ class Provider:
     async def _serve(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         self._exchanges.add(task)
-        connection = Connection(reader, writer)
+        secure = writer.get_extra_info("ssl_object")
+        speaks = Http2 if secure and secure.selected_alpn_protocol() == "h2" else Http1
+
+        async def handle(channel: Http1, head: Head, body: bytes) -> bool:
+            seen = Seen(name, time.monotonic(), *head, body)
+            return await self._answer(channel, seen, self._next(seen))
+
         try:
-            while (head := await connection.read_head()) is not None:
-                seen = Seen(name, time.monotonic(), *head, await connection.read_body(head[2]))
-                if not await self._answer(connection, seen, self._next(seen)):
-                    break
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await speaks(reader, writer).serve(handle)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
             pass
         finally:
             self._exchanges.discard(task)
             writer.close()
 
-    async def _answer(self, connection: "Connection", seen: Seen, answer: Answer) -> bool:
+    async def _answer(self, channel: Http1, seen: Seen, answer: Answer) -> bool:
         """Sends the answer while watching for the peer's hang-up; `False`: the connection is over."""
-        sending = asyncio.ensure_future(self._send(connection, seen, answer))
-        watching = asyncio.ensure_future(connection.watch())
+        sending = asyncio.ensure_future(self._send(channel, seen, answer))
+        watching = asyncio.ensure_future(channel.watch())
         try:
             await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
@@ -242,45 +268,35 @@ class Provider:
             seen.hung_up.set()
             return False
         finally:
+            seen.ended = time.monotonic()
             for task in (sending, watching):
                 task.cancel()
             await asyncio.gather(sending, watching, return_exceptions=True)
 
-    async def _send(self, connection: "Connection", seen: Seen, answer: Answer) -> bool:
+    async def _send(self, channel: Http1, seen: Seen, answer: Answer) -> bool:
         if answer.fault:
-            return await self._step(connection, {answer.fault: True}, "close")
-        headers, body = dict(answer.headers), answer.body
-        packed = answer.gzip == "always" or (answer.gzip and "gzip" in (seen.header("accept-encoding") or ""))
-        if packed:
+            return await self._step(channel, {answer.fault: True})
+        headers, body, steps, framing = dict(answer.headers), answer.body, answer.steps, answer.framing
+        accepted = answer.gzip is True and "gzip" in (seen.header("accept-encoding") or "")
+        if accepted or answer.gzip in ("always", "cut"):
             headers["content-encoding"] = "gzip"
             if body is None:
-                body = b"".join(step if isinstance(step, bytes) else step.encode() for step in answer.steps)
+                body = b"".join(step if isinstance(step, bytes) else step.encode() for step in steps)
             body = gzip.compress(body)
-        if body is not None and answer.framing == "close":
-            connection.head(answer.status, headers | {"connection": "close"})
-            await connection.write(body)
-            return False
+            body = body[: len(body) * 2 // 3] if answer.gzip == "cut" else body
         if body is not None:
-            headers.setdefault("content-length", str(len(body)))
-            connection.head(answer.status, headers)
-            await connection.write(body)
-            # A length that promises more than there is ends the connection early.
-            return int(headers["content-length"]) == len(body)
-        headers |= {"transfer-encoding": "chunked"} if answer.framing == "chunked" else {"connection": "close"}
-        connection.head(answer.status, headers)
-        await connection.write(b"")
-        for step in answer.steps:
-            if not await self._step(connection, step, answer.framing):
+            steps, framing = [body], "close" if framing == "close" else "length"
+            if framing == "length":
+                headers.setdefault("content-length", str(len(body)))
+        await channel.head(answer.status, headers, framing)
+        for step in steps:
+            if not await self._step(channel, step):
                 return False
-        if answer.framing == "chunked":
-            await connection.write(b"0\r\n\r\n")
-            return True
-        return False
+        return await channel.end()
 
-    async def _step(self, connection: "Connection", step: Any, framing: str) -> bool:
+    async def _step(self, channel: Http1, step: Any) -> bool:
         if isinstance(step, (str, bytes)):
-            data = step.encode() if isinstance(step, str) else step
-            await connection.write(b"%x\r\n%b\r\n" % (len(data), data) if framing == "chunked" else data)
+            await channel.piece(step.encode() if isinstance(step, str) else step)
             return True
         match next(iter(step.items())):
             case ("delay", seconds):
@@ -289,65 +305,24 @@ class Provider:
             case ("wait", gate):
                 await self._gate(gate).wait()
                 return True
+            case ("trickle", text):
+                for byte in text.encode():
+                    await channel.piece(bytes([byte]))
+                    await asyncio.sleep(step["every"])
+                return True
+            case ("flood", text):
+                for _ in range(step["times"]):
+                    await channel.piece(text.encode())
+                return True
             case ("reset", _):
-                connection.reset()
+                channel.reset()
             case ("stall", _):
                 await asyncio.Event().wait()
             case ("close", _):
-                pass
+                channel.close()
             case (other, _):
                 raise ValueError(f"unknown step {other}")
         return False
-
-
-class Connection:
-    """Bytes of HTTP/1.1, by hand, so that a fault is exactly the fault that the script says."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
-        self.reader, self.writer, self.ahead = reader, writer, b""
-
-    async def read_head(self) -> tuple[str, str, list[tuple[str, str]]] | None:
-        ahead, self.ahead = self.ahead, b""
-        try:
-            text = (ahead + await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        except asyncio.IncompleteReadError:
-            return None
-        first, *lines = text.rstrip("\r\n").split("\r\n")
-        method, path, _ = first.split(" ", 2)
-        pairs = [line.split(":", 1) for line in lines]
-        return method, path, [(name.strip().lower(), value.strip()) for name, value in pairs]
-
-    async def read_body(self, headers: list[tuple[str, str]]) -> bytes:
-        fields = dict(headers)
-        if "chunked" not in fields.get("transfer-encoding", ""):
-            return await self.reader.readexactly(min(int(fields.get("content-length", 0)), LARGEST_BODY))
-        body = bytearray()
-        while size := int((await self.reader.readline()).split(b";")[0], 16):
-            body += await self.reader.readexactly(min(size, LARGEST_BODY))
-            await self.reader.readexactly(2)
-        while (await self.reader.readline()).strip():
-            pass
-        return bytes(body)
-
-    async def watch(self) -> None:
-        """Returns when the peer hangs up."""
-        while data := await self.reader.read(1):
-            self.ahead += data
-
-    def head(self, status: int, headers: dict[str, str]) -> None:
-        lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-
-    async def write(self, data: bytes) -> None:
-        self.writer.write(data)
-        await self.writer.drain()
-
-    def reset(self) -> None:
-        """An RST instead of a FIN: closing with a linger time of 0."""
-        sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
 
 
 def refused_port() -> tuple[socket.socket, int]:
@@ -355,6 +330,20 @@ def refused_port() -> tuple[socket.socket, int]:
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     return sock, sock.getsockname()[1]
+
+
+def deaf_port() -> tuple[list[socket.socket], int]:
+    """A port that neither accepts nor refuses for as long as the sockets are kept: its queue of connections is full."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(0)
+    held = [sock]
+    for _ in range(4):
+        one = socket.socket()
+        one.setblocking(False)
+        one.connect_ex(sock.getsockname())
+        held.append(one)
+    return held, sock.getsockname()[1]
 
 
 def main() -> None:
