@@ -68,7 +68,9 @@ class Gateway:
             raise FileNotFoundError(f"{WASM}: not built; `make wasm`, or name it in ATTACHE_WASM")
         render.write(self.rendered(self.values), self.config)
         command = [envoy_binary(), "-c", str(self.config / "envoy.yaml"), "--disable-hot-restart",
-                   "--concurrency", str(self.concurrency), "--log-level", "info", "--log-path", str(self.log)]
+                   "--concurrency", str(self.concurrency), "--log-level", "info", "--log-path", str(self.log),
+                   # What is in the log is looked for at once; by default Envoy writes it every ten seconds.
+                   "--file-flush-interval-msec", "50"]
         errors = open(self.folder / "stderr", "wb")
         self.process = subprocess.Popen(command, stdout=errors, stderr=errors)
         self.await_true(lambda: self.ready(), "Envoy is ready")
@@ -156,6 +158,10 @@ class Gateway:
     def check_alive(self, since: int) -> None:
         """Envoy runs, and no VM has died since that byte of the log."""
         assert self.process.poll() is None, f"Envoy ended with {self.process.returncode}"
+        self.check_log(since)
+
+    def check_log(self, since: int) -> None:
+        """No VM has died since that byte of the log, as far as it is written."""
         crash = CRASH.search(self.tail(since))
         assert not crash, f"a VM died: {crash.group(0)}\n{self.tail(since)[-3000:]}"
 

@@ -43,6 +43,9 @@ class World:
     def close(self) -> None:
         for gateway in self._gateways.values():
             gateway.__exit__()
+        for gateway in self._gateways.values():
+            # What came last is in the log now.
+            gateway.check_log(0)
 
 
 def key_of(file: str) -> str:
