@@ -66,14 +66,19 @@ sdk: wasm helm testing ## The official SDKs, unmodified, through the running gat
 	$(call say,$@)
 	@$(PYTEST) tests/sdk
 
+chaos: wasm helm testing ## 10,000 requests over providers that break at random [SEED=n], then the tests that take minutes
+	@$(TESTING)/bin/python tests/chaos.py $(if $(SEED),--seed '$(SEED)')
+	@$(PYTEST) tests -m slow
+
 bench: wasm helm testing ## Plain Envoy against Envoy with the filter
 	@$(TESTING)/bin/python tests/bench/run.py
 
 ## Change it
 
-bless: rust ## Write anew what is generated: goldens, schema, providers.json, README's table, envoy/; read the diff
+bless: rust testing ## Write anew what is generated: goldens, schema, providers.json, README's tables, envoy/; read the diff
 	@$(GENERATE)
 	@BLESS=1 cargo test --quiet --all-features
+	@$(TESTING)/bin/python tests/wall.py
 	@$(MAKE) chart
 
 chart: helm testing ## Render envoy/ from helm/ and envoy/values.yaml
@@ -107,5 +112,5 @@ helm: python ## The user's own Helm, else one built from its Go module
 bindgen: rust ## The runner of `make wasm-test`
 	@$(FETCH) bindgen .attache/wasm-bindgen-test-runner
 
-.PHONY: run wasm test lint unit wasm-test chart-test e2e sdk bench bless chart clean help
+.PHONY: run wasm test lint unit wasm-test chart-test e2e sdk chaos bench bless chart clean help
 .PHONY: python rust running testing helm bindgen

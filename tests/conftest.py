@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import wall  # noqa: E402
 from provider import Provider, refused_port  # noqa: E402
 from world import CONFIGS, PORT, REFUSED, World  # noqa: E402
 
@@ -31,3 +32,10 @@ def quiet(world: World, request: pytest.FixtureRequest) -> Iterator[World]:
     seen = world.provider.requests()
     lines = [f"{one.provider}: {one.method} {one.path} {dict(one.headers)}\n{one.body[:2000]!r}" for one in seen]
     request.node.add_report_section("call", "requests that reached providers", "\n".join(lines))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The wall of faults ends with its table."""
+    if verdicts := config.stash.get(wall.VERDICTS, None):
+        terminalreporter.section("the wall of faults")
+        terminalreporter.write_line(wall.verdicts(verdicts))

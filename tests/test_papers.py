@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
 import render  # noqa: E402
+import wall  # noqa: E402
 
 
 def blocks(paper: str, language: str) -> list[str]:
@@ -61,3 +62,8 @@ def test_what_is_generated_is_as_the_code_says():
     command = ["cargo", "run", "--quiet", "-p", "attache-gateway", "--features", "schema", "--bin", "generate", "--", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
+
+
+def test_readmes_table_of_faults_is_that_of_the_wall():
+    begin, end = wall.MARKS
+    assert begin + wall.table() + end in (ROOT / "README.md").read_text(), "`make bless` writes it"

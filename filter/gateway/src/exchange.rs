@@ -125,9 +125,6 @@ impl Exchange {
     ) -> Listen {
         (self.status, self.answered) = (status, now);
         let success = (200..300).contains(&status);
-        let is_json = headers.clone().any(|(name, value)| {
-            name == "content-type" && value.trim_start().to_ascii_lowercase().starts_with("application/json")
-        });
         if !success {
             if self.attempt.delivers_whole() {
                 let mut reasons = headers.clone().filter(|(name, _)| *name == ENVOY_HEADER);
@@ -141,18 +138,14 @@ impl Exchange {
             self.state = State::Whole;
             return Listen::Whole;
         }
-        let relay = self.relay(is_json);
         self.state =
-            State::Stream(Box::new(Stream::new(self.attempt.provider().stream_decoder(), relay, now)));
+            State::Stream(Box::new(Stream::new(self.attempt.provider().stream_decoder(), self.relay(), now)));
         Listen::Pieces
     }
 
-    /// `is_json`: the provider answers with JSON, not with events.
-    fn relay(&self, is_json: bool) -> Relay {
+    fn relay(&self) -> Relay {
         let (attempt, view) = (&self.attempt, &self.attempt.ticket().view);
-        // A server that knows no streams answers whole; the client has asked for a stream all the same.
-        let whole_answer = is_json && attempt.ticket().protocol == Protocol::OpenAiChat;
-        if !attempt.same_protocol() || whole_answer {
+        if !attempt.same_protocol() {
             return Relay::Encode(attempt.client().stream_encoder(view));
         }
         match attempt.client().hide_usage().filter(|_| attempt.hides_usage()) {
