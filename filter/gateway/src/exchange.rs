@@ -125,6 +125,9 @@ impl Exchange {
     ) -> Listen {
         (self.status, self.answered) = (status, now);
         let success = (200..300).contains(&status);
+        let is_json = headers.clone().any(|(name, value)| {
+            name == "content-type" && value.trim_start().to_ascii_lowercase().starts_with("application/json")
+        });
         if !success {
             if self.attempt.delivers_whole() {
                 let mut reasons = headers.clone().filter(|(name, _)| *name == ENVOY_HEADER);
@@ -138,14 +141,18 @@ impl Exchange {
             self.state = State::Whole;
             return Listen::Whole;
         }
+        let relay = self.relay(is_json);
         self.state =
-            State::Stream(Box::new(Stream::new(self.attempt.provider().stream_decoder(), self.relay(), now)));
+            State::Stream(Box::new(Stream::new(self.attempt.provider().stream_decoder(), relay, now)));
         Listen::Pieces
     }
 
-    fn relay(&self) -> Relay {
+    /// `is_json`: the provider answers with JSON, not with events.
+    fn relay(&self, is_json: bool) -> Relay {
         let (attempt, view) = (&self.attempt, &self.attempt.ticket().view);
-        if !attempt.same_protocol() {
+        // A server that knows no streams answers whole; the client has asked for a stream all the same.
+        let whole_answer = is_json && attempt.ticket().protocol == Protocol::OpenAiChat;
+        if !attempt.same_protocol() || whole_answer {
             return Relay::Encode(attempt.client().stream_encoder(view));
         }
         match attempt.client().hide_usage().filter(|_| attempt.hides_usage()) {

@@ -3,7 +3,7 @@
 use attache_protocol::error::{ApiError, ErrorKind};
 use serde::{Deserialize, Serialize};
 
-use crate::ticket::{Progress, Step, Ticket};
+use crate::ticket::{Progress, Step, Ticket, Tried};
 
 /// What follows a class of error. What cannot be done (no such key or target is left) becomes the next in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,11 @@ fn action(error: &ApiError, step: &Step, overrides: &[(u8, Action)]) -> Action {
     match (own, error.kind) {
         (Some((_, action)), _) => *action,
         // The client's own key: only the client can mend it.
-        (None, ErrorKind::Authentication | ErrorKind::Permission) if step.passthrough => Action::GiveUp,
+        (None, ErrorKind::Authentication | ErrorKind::Permission | ErrorKind::QuotaSpent)
+            if step.passthrough =>
+        {
+            Action::GiveUp
+        }
         // A body that names a client's fault under a status that says otherwise.
         (None, _) if default == Action::GiveUp && (error.status == 429 || error.status >= 500) => {
             match error.kind {
@@ -135,7 +139,9 @@ pub fn next(
     let on = |step| Next { step, wait: 0, kind: Turn::On };
     let untried = |accept: &dyn Fn(&Step) -> bool| {
         let mut steps = ticket.plan.iter().enumerate();
-        steps.find(|(index, step)| !progress.tried(*index) && accept(step)).map(|(index, _)| on(index))
+        steps
+            .find(|(index, step)| is_fresh(ticket, progress, *index) && accept(step))
+            .map(|(index, _)| on(index))
     };
     let next_target = || untried(&|other| other.target != step.target);
     let next_key = || untried(&|other| other.target == step.target).or_else(next_target);
@@ -164,12 +170,28 @@ fn once_more(ticket: &Ticket, progress: &Progress, error: &ApiError, told: Optio
     if progress.again || !passes || told.is_some_and(|told| told > ticket.policy.wait_limit) {
         return None;
     }
-    let unasked = (0..ticket.plan.len()).find(|index| !progress.tried(*index));
+    let unasked = (0..ticket.plan.len()).find(|index| is_fresh(ticket, progress, *index));
     let mut targets = ticket.plan.iter().map(|step| step.target);
     let first = targets.next();
     let alone = targets.all(|target| Some(target) == first);
     let step = unasked.or(alone.then_some(usize::from(progress.step)))?;
     Some(Next { step, wait: told.unwrap_or(PAUSE), kind: Turn::Again })
+}
+
+/// Not tried yet, and nothing that was tried speaks against it, as long as the route does not rule otherwise: a silent
+/// provider is not asked with another key, and what did not fit one target goes to no smaller one later.
+fn is_fresh(ticket: &Ticket, progress: &Progress, index: usize) -> bool {
+    let Some(step) = ticket.plan.get(index) else { return false };
+    let speaks_against = |tried: &Tried| {
+        let Some(asked) = ticket.plan.get(usize::from(tried.step)) else { return false };
+        let kind = ErrorKind::ALL.get(usize::from(tried.class));
+        match kind.filter(|_| ticket.policy.on_error.iter().all(|(class, _)| *class != tried.class)) {
+            Some(ErrorKind::Timeout) => asked.target == step.target,
+            Some(ErrorKind::ContextTooLong) => !is_larger(step, asked),
+            _ => false,
+        }
+    };
+    !progress.tried(index) && !progress.log.iter().any(speaks_against)
 }
 
 /// Whether a request that did not fit one target may fit another: it is another model, and not known to hold as little.

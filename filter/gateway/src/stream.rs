@@ -160,7 +160,13 @@ impl Pace {
             self.window = now;
         }
         match event {
-            StreamEvent::PartStart { part, .. } => self.working = matches!(part, PartHead::Foreign),
+            StreamEvent::PartStart { part, .. } => {
+                let was_working = std::mem::replace(&mut self.working, matches!(part, PartHead::Foreign));
+                if was_working {
+                    // The tool's time is not the text's.
+                    self.window = now;
+                }
+            }
             StreamEvent::Delta { delta: Delta::Text(text) | Delta::Arguments(text), .. } => {
                 self.generated += text.len() as u64;
             }
@@ -168,5 +174,23 @@ impl Pace {
             StreamEvent::Delta { delta: Delta::Signature(_), .. } => self.window = now,
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_tool_is_not_that_of_the_text() {
+        let mut pace = Pace { last: 0, working: false, generated: 0, window: 0 };
+        let mut begin = |part: PartHead<'static>, now: u64| {
+            pace.event(&StreamEvent::PartStart { index: 0, part }, true, now);
+            (pace.working, pace.window)
+        };
+        assert_eq!(begin(PartHead::Text, 100), (false, 0));
+        assert_eq!(begin(PartHead::Foreign, 200), (true, 0));
+        assert_eq!(begin(PartHead::Text, 59_000), (false, 59_000));
+        assert_eq!(begin(PartHead::Text, 59_500), (false, 59_000));
     }
 }

@@ -201,6 +201,9 @@ fn keys_change_for_the_keys_faults_and_targets_for_the_providers() {
         (&[DOWN, Answer], &[&*first, "b"]),
         // The key that was passed over is tried when no target is left.
         (&[DOWN, DOWN, Answer], &[&*first, "b", second]),
+        // But not where the target was silent: it is not asked twice, with whatever key.
+        (&[Silence(5000), DOWN, Answer], &[&*first, "b"]),
+        (&[Silence(5000), SLOW, Answer], &[&*first, "b"]),
     ] {
         assert_eq!(names(&run(&gateway, &Memory::default(), NOW, script).0), asked);
     }
@@ -214,6 +217,7 @@ fn the_clients_own_key_is_the_clients_own_matter() {
     let gateway = world(targets(&["own", "a"]), json!({}));
     let store = Memory::default();
     assert_eq!(run(&gateway, &store, NOW, &[REFUSED]).1, 401);
+    assert_eq!(run(&gateway, &store, NOW, &[SPENT]).1, 429);
     assert_eq!(
         names(&run(&gateway, &store, NOW, &[Answer]).0),
         ["own"],
@@ -233,6 +237,10 @@ fn a_route_may_rule_otherwise() {
     let filtered = Error(400, &[], "content_policy_violation");
     assert_eq!(names(&run(&gateway, &Memory::default(), NOW, &[filtered, Answer]).0), ["a", "b"]);
     assert_eq!(run(&gateway, &Memory::default(), NOW, &[SLOW]).1, 429);
+    let mut route = targets(&["many"]);
+    route["onError"] = json!({ "timeout": "nextKey" });
+    let (found, status) = run(&world(route, json!({})), &Memory::default(), NOW, &[Silence(5000), Answer]);
+    assert_eq!((found.len(), status), (2, 200));
     let down = Error(500, &[], "server_error");
     let (found, _) = run(&gateway, &Memory::default(), NOW, &[down, down, Answer]);
     assert_eq!(found, [("a".to_owned(), 0), ("a".to_owned(), 1), ("b".to_owned(), 0)]);
@@ -278,6 +286,12 @@ fn what_does_not_fit_goes_only_to_a_larger_window() {
     let gateway = world(targets(&["a", "b", "c"]), json!({ "catalogue": catalogue }));
     let long = Error(400, &[], "context_length_exceeded");
     assert_eq!(names(&run(&gateway, &Memory::default(), NOW, &[long, Answer]).0), ["a", "c"]);
+    let gateway = world(targets(&["a", "c", "b"]), json!({ "catalogue": catalogue }));
+    assert_eq!(
+        names(&run(&gateway, &Memory::default(), NOW, &[long, DOWN, Answer]).0),
+        ["a", "c"],
+        "nor later"
+    );
     let gateway = world(targets(&["c", "a"]), json!({ "catalogue": catalogue }));
     assert_eq!(run(&gateway, &Memory::default(), NOW, &[long]).1, 400, "nobody has a larger one");
 }

@@ -274,6 +274,22 @@ fn a_stream_is_held_until_its_first_token() {
 }
 
 #[test]
+fn a_whole_answer_to_a_stream_request_becomes_a_stream() {
+    let ticket = admit("/v1/chat/completions", &[], &chat(json!({ "stream": true }))).unwrap().ticket;
+    let store = Memory::default();
+    let mut exchange = Exchange::new(attempt(&ticket, 1), NOW);
+    exchange.head(200, [("content-type", "application/json; charset=utf-8")].into_iter(), NOW);
+    let whole =
+        r#"{"id":"c","model":"m","choices":[{"index":0,"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
+    let flow = exchange.body(whole.as_bytes(), true, &Around { now: NOW, store: &store });
+    let Flow::Release { head, body: Some(body) } = flow else { panic!("{flow:?}") };
+    let kind = head.set.iter().find(|(name, _)| *name == "content-type");
+    assert!(kind.is_some_and(|(_, kind)| kind.starts_with("text/event-stream")), "{head:?}");
+    let body = String::from_utf8(body).unwrap();
+    assert!(body.starts_with("data: ") && body.ends_with("data: [DONE]\n\n"), "{body}");
+}
+
+#[test]
 fn failures_go_elsewhere_while_there_is_an_elsewhere() {
     let retried = format!("Some({RETRY_STATUS})");
     let error = r#"{"error":{"message":"no","type":"server_error","param":null,"code":null}}"#;
