@@ -297,6 +297,10 @@ impl Exchange {
             return Flow::Hold;
         }
         stream.live = true;
+        if self.attempt.step().ailing {
+            // It is well from its first token on: those that wait for the probe need not wait for the last.
+            answered(&self.attempt, self.spare, self.started, around, &mut self.effects);
+        }
         let mut set = self.headers(around.now);
         let body = match stream.relay {
             Relay::Bytes => None,

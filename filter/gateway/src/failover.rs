@@ -149,7 +149,9 @@ pub fn next(
     let found = match action(error, step, &policy.on_error) {
         Action::GiveUp => return None,
         Action::LargerContext => return untried(&|other| is_larger(other, step)),
-        Action::Again if !progress.again => Some(again(told.unwrap_or(PAUSE).min(policy.wait_limit))),
+        Action::Again if !progress.again && told.is_none_or(|told| told <= policy.wait_limit) => {
+            Some(again(told.unwrap_or(PAUSE)))
+        }
         Action::Again | Action::NextTarget => next_target(),
         Action::NextKey => next_key(),
         Action::Wait => match told {

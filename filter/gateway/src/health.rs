@@ -201,8 +201,8 @@ impl Health {
     /// A good answer of something that was ailing, to a request sent at `sent`.
     pub fn success(&mut self, id: Id, policy: &HealthPolicy, sent: u64, now: u64) -> Option<Change> {
         let entry = self.entries.get_mut(&id)?;
-        if entry.until > now && sent <= entry.failed {
-            // What was sent before the rest began tells nothing new.
+        if entry.until > 0 && sent <= entry.failed {
+            // What was sent before it failed last tells nothing of how it is now.
             return None;
         }
         let reopened = entry.until > 0;

@@ -176,7 +176,8 @@ pub fn answered(attempt: &Attempt, spare: bool, started: u64, around: &Around<'_
         if spare {
             health.spare(key, around.now);
         }
-        if moved {
+        // Not with every answer: it is read by all.
+        if moved && around.now + WARM > health.moved_until + WARM / 10 {
             health.moved_until = around.now + WARM;
         }
         let written = health.write();
