@@ -118,7 +118,7 @@ fn suffer(
         // It answered, if not what was wished for.
         Concern::Nobody => return answered(attempt, false, started, around, effects),
         // The client's own key says nothing about others'.
-        _ if own_key => return,
+        _ if own_key => return abandoned(attempt, around),
         Concern::Key => key,
         Concern::Target => target,
     };
@@ -127,6 +127,10 @@ fn suffer(
         let mut health = Health::read(bytes);
         let dice = around.now.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let change = health.failure(id, policy, error.kind, rest, around.now, dice);
+        if step.ailing {
+            // If it was the other one that it was to probe, nothing was learned of that.
+            health.release(if id == key { target } else { key });
+        }
         (Some(health.write()), change)
     });
     let Some(Change::Opened { millis }) = change else { return };

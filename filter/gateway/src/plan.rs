@@ -13,6 +13,9 @@ use crate::sticky::{LEAST_CACHED, Moves, key_score};
 use crate::store::{HEALTH, MOVES, Store, update};
 use crate::ticket::Step;
 
+/// Steps of a plan: a ticket counts them in a byte. Nobody waits for more attempts.
+const MOST_STEPS: usize = 250;
+
 /// What beside the request decides the order.
 pub struct Circumstances<'c> {
     /// Unix time in milliseconds.
@@ -56,8 +59,13 @@ pub fn plan(
             keys => steps.extend(keys_in_order(keys, around.conversation).map(|key| step(Some(key)))),
         }
     }
-    match steps.first().map(|step| step.target) {
-        Some(home) => Ok(Plan { steps: in_order(steps, around), home, reasons }),
+    let home = steps.first().map(|step| step.target);
+    match home {
+        Some(home) => {
+            let mut steps = in_order(steps, around);
+            steps.truncate(MOST_STEPS);
+            Ok(Plan { steps, home, reasons })
+        }
         None => Err(guard.refusal()),
     }
 }

@@ -267,6 +267,51 @@ fn a_target_that_keeps_failing_is_left_alone_probed_once_and_taken_back() {
 }
 
 #[test]
+fn a_probe_that_meets_something_else_does_not_block_the_next() {
+    let gateway = world(targets(&["a", "b"]), json!({}));
+    for (ill, met) in [(DOWN, Broken), (Broken, DOWN)] {
+        let store = Memory::default();
+        for _ in 0..2 {
+            assert_eq!(names(&run(&gateway, &store, NOW, &[ill, Answer]).0), ["a", "b"]);
+        }
+        assert_eq!(names(&run(&gateway, &store, NOW + 100, &[Answer]).0), ["b"], "it rests");
+        assert_eq!(names(&run(&gateway, &store, NOW + 4000, &[met, Answer]).0), ["a", "b"], "a probe");
+        assert_eq!(names(&run(&gateway, &store, NOW + 4100, &[Answer]).0), ["a"], "and another");
+    }
+}
+
+#[test]
+fn a_client_that_hangs_up_after_the_last_event_leaves_no_probe_behind() {
+    let gateway = world(targets(&["a", "b"]), json!({}));
+    let store = Memory::default();
+    for _ in 0..2 {
+        run(&gateway, &store, NOW, &[DOWN, Answer]);
+    }
+    let head = [(":path", "/v1/chat/completions"), (":method", "POST")];
+    let head = head.map(|(name, value)| (name.into(), value.into()));
+    let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    let around = Around { now: NOW + 4000, store: &store };
+    let admission = Admission::begin(&Head::new(head.into_iter()), &gateway.limits).unwrap();
+    let state = admission.admit(&gateway, body.as_bytes(), &around).unwrap().state();
+    assert!(state.starts_with(b"a/"), "the probe");
+    let mut exchange = Exchange::new(Attempt::new(&state).unwrap(), around.now);
+    exchange.head(200, std::iter::empty(), around.now);
+    let stream = "data: {\"id\":\"c\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    assert!(matches!(exchange.body(stream.as_bytes(), false, &around), Flow::Release { .. }));
+    exchange.close(Ending::ClientLeft, &around);
+    assert_eq!(names(&run(&gateway, &store, NOW + 4100, &[Answer]).0), ["a"], "it is well again");
+}
+
+#[test]
+fn a_route_of_very_many_targets_asks_each_once() {
+    let many: Vec<Value> = (0..400).map(|n| json!({ "provider": "a", "model": format!("m{n}") })).collect();
+    let health = json!({ "health": { "consecutiveFailures": 1000, "minimumRequests": 1000 } });
+    let gateway = world(json!({ "targets": many }), health);
+    let (asked, _) = run(&gateway, &Memory::default(), NOW, &[Broken; 500]);
+    assert_eq!(asked.len(), 250, "and the router is not told of more");
+}
+
+#[test]
 fn the_last_door_is_never_shut() {
     let gateway = world(targets(&["a", "b"]), json!({}));
     let store = Memory::default();

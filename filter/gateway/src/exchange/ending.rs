@@ -4,7 +4,7 @@ use attache_protocol::error::{ApiError, ErrorKind};
 
 use super::{Exchange, Flow, RETRY_STATUS, ResponseHead, State};
 use crate::headers::UNREAD_HEADER;
-use crate::outcome::{Around, Effects, abandoned, failed};
+use crate::outcome::{Around, Effects, abandoned, answered, failed};
 
 /// What the shell does when a deadline has passed.
 #[derive(Debug, PartialEq)]
@@ -97,7 +97,10 @@ impl Exchange {
         match why {
             _ if matches!(self.state, State::Ended) => {}
             // Clients hang up after the last event, before the last byte.
-            _ if finished => self.report("ok"),
+            _ if finished => {
+                self.report("ok");
+                answered(&self.attempt, self.spare, self.started, around, &mut self.effects);
+            }
             Ending::ClientLeft => {
                 self.report("cancelled");
                 abandoned(&self.attempt, around);
