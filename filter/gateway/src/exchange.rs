@@ -31,6 +31,9 @@ const MOST_HELD: usize = 1 << 20;
 /// The largest answer that is held; beyond it Envoy's own buffer (the chart's `bufferLimitBytes`) would end the exchange
 /// without a word to the next target.
 pub const MOST_WHOLE: usize = 30 << 20;
+/// Bytes that all held streams of a worker may take up together; beyond it they go out live. A VM that runs out of its
+/// 4 GiB ends every exchange of its worker.
+pub const MOST_KEPT: usize = 256 << 20;
 /// Bytes of an error body that are read.
 const MOST_ERROR: usize = 1 << 20;
 /// A key with less than this of any of its limits left, in thousandths, gives way to others.
@@ -75,6 +78,8 @@ pub struct Exchange {
     spare: bool,
     /// Why the router behind the cluster `whole` answered in the provider's place.
     unreached: Option<String>,
+    /// Too much is held already: a stream is not held until its end.
+    hurried: bool,
     state: State,
     reported: bool,
     effects: Effects,
@@ -101,6 +106,7 @@ impl Exchange {
             told: Vec::new(),
             spare: false,
             unreached: None,
+            hurried: false,
             state: State::Waiting,
             reported: false,
             effects: Effects::default(),
@@ -114,6 +120,19 @@ impl Exchange {
     /// What is to be done beside the answer, since the last call.
     pub fn effects(&mut self) -> Effects {
         std::mem::take(&mut self.effects)
+    }
+
+    /// Bytes of a stream that are held here.
+    pub fn kept(&self) -> usize {
+        match &self.state {
+            State::Stream(stream) => stream.pending.len(),
+            _ => 0,
+        }
+    }
+
+    /// All that is held here is more than [`MOST_KEPT`].
+    pub fn hurry(&mut self) {
+        self.hurried = true;
     }
 
     /// The provider's head is there; names of headers in lower case.
@@ -288,9 +307,10 @@ impl Exchange {
         }
         stream.held += bytes.len();
         stream.pending.extend(out.unwrap_or_default());
-        stream.whole = self.attempt.delivers_whole();
+        stream.whole = self.attempt.delivers_whole() && !self.hurried;
         let enough = match stream.whole {
-            true => stream.finished || stream.held >= MOST_WHOLE,
+            // Written anew, small events grow.
+            true => stream.finished || stream.held.max(stream.pending.len()) >= MOST_WHOLE,
             false => stream.token || stream.held >= MOST_HELD,
         };
         if !enough && !end {

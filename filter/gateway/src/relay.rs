@@ -2,7 +2,7 @@
 
 use attache_protocol::codec::{StreamEncoder, StreamFilter};
 use attache_protocol::error::ErrorKind;
-use attache_protocol::sse::whole_events;
+use attache_protocol::sse::{is_whole, whole_events};
 
 /// How a stream goes on to the client.
 pub enum Relay {
@@ -55,7 +55,7 @@ fn events(
     end: bool,
     live: bool,
 ) -> Option<Vec<u8>> {
-    if live && begun.is_empty() && failed.is_none() && (end || whole_events(bytes, 0) == bytes.len()) {
+    if live && begun.is_empty() && failed.is_none() && whole_events(bytes, 0) == bytes.len() {
         return None;
     }
     let searched = begun.len().saturating_sub(3);
@@ -64,9 +64,37 @@ fn events(
         Some(ErrorKind::Malformed) => 0,
         Some(ErrorKind::Truncated) => whole_events(begun, searched),
         None if !end => whole_events(begun, searched),
-        // The provider's own error, or its last event, for which the decoder needed no blank line.
-        _ => begun.len(),
+        // The last event, for which the decoder needed no blank line.
+        None => match whole_events(begun, searched) {
+            whole if begun.get(whole..).is_some_and(is_whole) => begun.len(),
+            whole => whole,
+        },
+        // The provider's own error.
+        Some(_) => begun.len(),
     };
     let rest = begun.split_off(whole);
     Some(std::mem::replace(begun, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_events_go_on() {
+        for (last, told) in [
+            ("data: {\"half", "data: 3\n\n"),
+            ("data: {}", "data: 3\n\ndata: {}"),
+            ("data: [DONE]\n", "data: 3\n\ndata: [DONE]\n"),
+        ] {
+            let mut relay = Relay::Events(Vec::new());
+            let mut pass = |bytes: &str, end| {
+                let out = relay.pass(bytes.as_bytes(), Vec::new(), None, end, true);
+                out.map_or_else(|| "as it is".to_owned(), |out| String::from_utf8_lossy(&out).into_owned())
+            };
+            assert_eq!(pass("data: 1\n\n", false), "as it is");
+            assert_eq!(pass("data: 2\n\ndata:", false), "data: 2\n\n");
+            assert_eq!(pass(&format!(" 3\n\n{last}"), true), told);
+        }
+    }
 }

@@ -98,6 +98,11 @@ impl Stream {
         None
     }
 
+    /// The answer is complete, and the client has it, but the provider does not end it.
+    pub fn lingers(&self, policy: &Policy, now: u64) -> bool {
+        self.finished && self.live && !self.closed && now.saturating_sub(self.pace.last) >= policy.idle
+    }
+
     /// Notes the error for the next piece. `true`: none has come for too long.
     pub fn overdue(&mut self, error: ApiError, now: u64) -> bool {
         match &self.overdue {

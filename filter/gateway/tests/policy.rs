@@ -6,7 +6,7 @@ mod support;
 
 use attache_gateway::admission::{Admission, Admitted, Head, Reject};
 use attache_gateway::attempt::{Attempt, Outgoing};
-use attache_gateway::exchange::{Ending, Exchange, Flow, Listen, RETRY_STATUS};
+use attache_gateway::exchange::{Ending, Exchange, Expiry, Flow, Listen, RETRY_STATUS};
 use attache_gateway::gateway::Gateway;
 use attache_gateway::outcome::Around;
 use attache_gateway::ticket::{Progress, Ticket, Tried};
@@ -271,6 +271,48 @@ fn a_stream_is_held_until_its_first_token() {
     assert_eq!(seen[1], format!("None : wait\n\n{TOKEN}"));
     // What hiding usage leaves alone is not written again.
     assert_eq!(seen[2], "as it is");
+}
+
+/// A stream under way at OpenAI, for a client of the same protocol.
+fn streaming(headers: &[(&str, &str)]) -> Exchange {
+    let body = chat(json!({ "stream": true }));
+    let ticket = admit("/v1/chat/completions", headers, &body).unwrap().ticket;
+    let mut exchange = Exchange::new(attempt(&ticket, 1), NOW);
+    exchange.head(200, std::iter::empty(), NOW);
+    exchange
+}
+
+#[test]
+fn where_too_much_is_held_a_stream_goes_out_before_its_end() {
+    let store = Memory::default();
+    let around = Around { now: NOW, store: &store };
+    let mut exchange = streaming(&[("x-attache-delivery", "whole")]);
+    assert_eq!(exchange.body(TOKEN.as_bytes(), false, &around), Flow::Hold);
+    assert_eq!(exchange.kept(), TOKEN.len());
+    exchange.hurry();
+    let Flow::Release { .. } = exchange.body(TOKEN.as_bytes(), false, &around) else { panic!("held") };
+    assert_eq!(exchange.kept(), 0);
+}
+
+#[test]
+fn a_stream_that_is_finished_but_not_ended_is_not_waited_for() {
+    let store = Memory::default();
+    let around = |now| Around { now, store: &store };
+    let mut exchange = streaming(&[]);
+    exchange.body(format!("{TOKEN}{STOP}").as_bytes(), false, &around(NOW));
+    assert_eq!(exchange.tick(&around(NOW + 59_000)), None);
+    assert_eq!(exchange.tick(&around(NOW + 60_000)), Some(Expiry::Cut));
+    let counts: Vec<String> = exchange.effects().counts.into_iter().map(|count| count.name).collect();
+    assert!(counts[0].ends_with("class=ok"), "{counts:?}");
+}
+
+#[test]
+fn half_an_event_after_the_finish_reaches_nobody() {
+    let finish = STOP.strip_suffix("data: [DONE]\n\n").unwrap();
+    for (end, told) in [("data: {\"id\":\"c", finish), ("data: [DONE]", "as it is")] {
+        let seen = answer("openai", true, 1, 200, &[TOKEN, &format!("{finish}{end}")]);
+        assert_eq!(seen[1], told, "{end}");
+    }
 }
 
 #[test]

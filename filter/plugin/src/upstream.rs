@@ -77,9 +77,15 @@ impl Upstream {
             return Action::Continue;
         };
         let mut answer = answer;
+        if self.watch.is_crowded() {
+            answer.exchange.hurry();
+        }
         // The end of an attempt is told in milliseconds; the pieces on the way there need no clock.
         let now = if end || answer.held { self.watch.now() } else { self.watch.about_now() };
-        answer.take(size, end, now)
+        let before = answer.kept();
+        let action = answer.take(size, end, now);
+        self.watch.keeps(before, answer.kept());
+        action
     }
 }
 
@@ -132,6 +138,11 @@ impl Answer {
         for (name, value) in &head.set {
             host::set_header(Headers::Response, name, value);
         }
+    }
+
+    /// Bytes of the answer that the exchange holds.
+    pub fn kept(&self) -> usize {
+        self.exchange.kept()
     }
 
     /// Time has passed; called outside the exchange's own callbacks.

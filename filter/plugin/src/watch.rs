@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
+use attache_gateway::exchange::MOST_KEPT;
+
 use crate::host;
 use crate::upstream::Answer;
 
@@ -15,6 +17,8 @@ const PERIOD: u32 = 100;
 pub struct Watch {
     attempts: RefCell<HashMap<u32, Weak<RefCell<Answer>>>>,
     ticking: Cell<bool>,
+    /// Bytes of answers that the attempts hold, or a little more: what ended since the last look is still counted.
+    kept: Cell<usize>,
     now: Cell<u64>,
 }
 
@@ -46,6 +50,16 @@ impl Watch {
         self.now.get()
     }
 
+    /// The attempts hold more of their answers than all together may.
+    pub fn is_crowded(&self) -> bool {
+        self.kept.get() > MOST_KEPT
+    }
+
+    /// What an attempt holds has changed.
+    pub fn keeps(&self, before: usize, after: usize) {
+        self.kept.set((self.kept.get() + after).saturating_sub(before));
+    }
+
     pub fn tick(&self) {
         let now = self.now();
         // An attempt may end, and be forgotten, by what is done here.
@@ -54,11 +68,14 @@ impl Watch {
             self.ticking.set(false);
             host::tick_every(0);
         }
+        let mut kept = 0;
         for (id, answer) in attempts {
             let Some(answer) = answer.upgrade() else { continue };
             if let Ok(mut answer) = answer.try_borrow_mut() {
                 answer.tick(id, now);
+                kept += answer.kept();
             }
         }
+        self.kept.set(kept);
     }
 }

@@ -116,6 +116,19 @@ pub fn whole_events(bytes: &[u8], from: usize) -> usize {
     ends.into_iter().max().unwrap_or_default()
 }
 
+/// Whether the last event of all, which lacks its blank line, is one all the same: what it says is JSON, or `[DONE]`. Half
+/// an event is nothing that a client could read (the OpenAI SDK's `_streaming.py` reads it, and fails).
+pub fn is_whole(last: &[u8]) -> bool {
+    let (mut parser, mut whole) = (Parser::default(), true);
+    let mut each = |frame: Frame<'_>| {
+        let data = frame.data.trim();
+        whole = data == "[DONE]" || serde_json::from_str::<serde::de::IgnoredAny>(data).is_ok();
+    };
+    parser.push(last, &mut each);
+    parser.finish(&mut each);
+    whole
+}
+
 /// Writes a frame: `event:` only where it has a name.
 pub fn write(event: &str, data: &str, out: &mut Vec<u8>) {
     if !event.is_empty() {

@@ -13,7 +13,7 @@ pub enum Expiry {
     Retry(ResponseHead),
     /// Answer the client here: nobody else will.
     Reply { head: ResponseHead, body: Vec<u8> },
-    /// The client has had bytes, and nothing comes to which an error could be added: break the connection off.
+    /// The client has had bytes, and nothing comes to which an error or the end could be added: break the connection off.
     Cut,
 }
 
@@ -45,6 +45,12 @@ impl Exchange {
             State::Whole => {
                 let late = self.status >= 300 && around.now.saturating_sub(self.answered) > ERROR_BODY;
                 late.then(|| unread_error(self.status))?
+            }
+            State::Stream(stream) if stream.lingers(policy, around.now) => {
+                let usage = stream.usage;
+                self.state = State::Ended;
+                self.well(&usage, around);
+                return Some(Expiry::Cut);
             }
             State::Stream(stream) => stream.late(policy, self.started, around.now)?,
         };

@@ -4,7 +4,7 @@ use memchr::memmem;
 
 use crate::codec::StreamFilter;
 use crate::raw::{Edit, RawObject};
-use crate::sse::LARGEST_FRAME;
+use crate::sse::{LARGEST_FRAME, is_whole};
 
 /// What OpenAI writes in every chunk but the last when usage was asked for. Within a JSON string the quotes would be
 /// escaped, so these bytes are a member wherever they stand.
@@ -38,7 +38,9 @@ impl StreamFilter for HideUsage {
     }
 
     fn end(&mut self, out: &mut Vec<u8>) {
-        event(&self.held, out);
+        if is_whole(&self.held) {
+            event(&self.held, out);
+        }
         self.held.clear();
     }
 }
@@ -131,6 +133,16 @@ mod tests {
             for b in (a..bytes.len()).step_by(3) {
                 assert_eq!(hidden(&[&bytes[..a], &bytes[a..b], &bytes[b..]]), expected, "{a} {b}");
             }
+        }
+    }
+
+    #[test]
+    fn half_an_event_at_the_end_is_none() {
+        let whole = "data: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n";
+        let last = "data: {\"choices\":[],\"x\":\"y\"}";
+        assert_eq!(hidden(&[whole.as_bytes(), last.as_bytes()]), format!("{whole}{last}"));
+        for cut in ["data: {\"choices\":[],\"x", "data: [DO"] {
+            assert_eq!(hidden(&[whole.as_bytes(), cut.as_bytes()]), whole, "{cut}");
         }
     }
 
