@@ -331,7 +331,7 @@ def check_manners(seen: Seen, gateway: Gateway) -> list[str]:
     for name, value in seen.headers:
         if "secret-of-" in value and name != header:
             found.append(f"{seen.provider}: a key in {name}: {value}")
-        if name.startswith(("x-envoy-", "x-attache-", "x-forwarded-")):
+        if name.startswith(("x-envoy-", "x-attache-", "x-forwarded-", "forwarded", "x-real-ip")):
             found.append(f"{seen.provider}: header {name}: {value}")
     if "secret-of-" in seen.path or b"secret-of-" in seen.body:
         found.append(f"{seen.provider}: a key in the path or the body")

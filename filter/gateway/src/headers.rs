@@ -34,9 +34,19 @@ pub fn ends_here(header: &str) -> bool {
 }
 
 /// `cookie` and `proxy-authorization` are credentials for somebody else than a provider; `expect`, `te` and `trailer` are
-/// about this connection (RFC 9110, sections 7.6.1 and 10.1).
-pub const OTHER_PRIVATE: [&str; 6] =
-    ["accept-encoding", "cookie", "expect", "proxy-authorization", "te", "trailer"];
+/// about this connection (RFC 9110, sections 7.6.1 and 10.1); `forwarded` (RFC 7239) and its forerunners tell where the client is.
+pub const OTHER_PRIVATE: [&str; 10] = [
+    "accept-encoding",
+    "cookie",
+    "expect",
+    "forwarded",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-real-ip",
+];
 
 /// Headers that belong to a protocol and go only to providers that speak it.
 pub fn protocol_headers(protocol: Protocol) -> &'static [&'static str] {
