@@ -14,7 +14,7 @@ use crate::failover::{self, index_of};
 use crate::headers::ENVOY_HEADER;
 use crate::metrics;
 use crate::outcome::{Around, Effects, answered, failed, logged};
-use crate::relay::Relay;
+use crate::relay::{Elements, Relay};
 use crate::retry_after::headroom;
 use crate::stream::Stream;
 
@@ -177,7 +177,9 @@ impl Exchange {
         match attempt.client().hide_usage().filter(|_| attempt.hides_usage()) {
             Some(filter) => Relay::Filter(filter),
             // Without `alt=sse` Gemini streams a JSON array.
-            None if attempt.ticket().protocol == Protocol::Gemini && !view.sse => Relay::Bytes,
+            None if attempt.ticket().protocol == Protocol::Gemini && !view.sse => {
+                Relay::Elements(Elements::default())
+            }
             None => Relay::Events(Vec::new()),
         }
     }
@@ -323,9 +325,10 @@ impl Exchange {
         }
         let mut set = self.headers(around.now);
         let body = match stream.relay {
-            Relay::Bytes => None,
-            Relay::Events(_) if stream.pending.len() == stream.held => None,
-            Relay::Events(_) | Relay::Filter(_) => Some(std::mem::take(&mut stream.pending)),
+            Relay::Events(_) | Relay::Elements(_) if stream.pending.len() == stream.held => None,
+            Relay::Events(_) | Relay::Elements(_) | Relay::Filter(_) => {
+                Some(std::mem::take(&mut stream.pending))
+            }
             Relay::Encode(_) => {
                 let kind = self.attempt.client().stream_content_type(&self.attempt.ticket().view);
                 set.push(("content-type", kind.to_owned()));
@@ -364,18 +367,22 @@ impl Exchange {
         stream.closed = true;
         let own_words =
             !matches!(error.kind, ErrorKind::Truncated | ErrorKind::Malformed) && !stream.is_overdue();
-        if own_words && !matches!(stream.relay, Relay::Encode(_)) {
-            return Flow::Pass(out);
-        }
-        let mut out = out.unwrap_or_default();
+        let ticket = self.attempt.ticket();
+        let told = || {
+            let mut told = Vec::new();
+            let mut encoder = ticket.protocol.codec().stream_encoder(&ticket.view);
+            encoder.event(&StreamEvent::Failed(error.clone()), &mut told);
+            told
+        };
+        let mut changed = out.clone().unwrap_or_default();
         match &mut stream.relay {
-            Relay::Encode(encoder) => encoder.event(&StreamEvent::Failed(error), &mut out),
-            Relay::Bytes | Relay::Events(_) | Relay::Filter(_) => {
-                let mut encoder = self.attempt.client().stream_encoder(&self.attempt.ticket().view);
-                encoder.event(&StreamEvent::Failed(error), &mut out);
-            }
+            Relay::Encode(encoder) => encoder.event(&StreamEvent::Failed(error), &mut changed),
+            Relay::Elements(elements) if own_words => elements.fail(None, &mut changed),
+            Relay::Elements(elements) => elements.fail(Some(&told()), &mut changed),
+            Relay::Events(_) | Relay::Filter(_) if own_words => return Flow::Pass(out),
+            Relay::Events(_) | Relay::Filter(_) => changed.extend(told()),
         }
-        Flow::Pass(Some(out))
+        Flow::Pass(Some(changed))
     }
 }
 
