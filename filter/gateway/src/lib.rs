@@ -25,3 +25,4 @@ pub mod sticky;
 pub mod store;
 mod stream;
 pub mod ticket;
+pub mod tokens;

@@ -3,7 +3,7 @@
 //! Start at [`codec`]: what a protocol can do. [`request`], [`response`] and [`event`] are the values in between.
 
 pub mod anthropic;
-mod base64;
+pub mod base64;
 pub mod codec;
 pub mod dialect;
 pub mod error;

@@ -1,0 +1,72 @@
+//! Requests in clients' own words, and what they count.
+
+use attache_protocol::codec::{Line, Protocol};
+use serde_json::{Value, json};
+
+use crate::tokens::*;
+
+fn counted(model: &str, body: &Value) -> (Bounds, Option<u64>) {
+    let body = body.to_string();
+    let request = Protocol::OpenAiChat.codec().decode_request(&Line::default(), &body).unwrap();
+    let family = Family::of("openai", model);
+    (estimate(family, &request, None), exact(family, &request))
+}
+
+/// OpenAI's cookbook, "How to count tokens with tiktoken": its example has 124 tokens for GPT-4o, 129 for GPT-4.
+#[test]
+fn the_cookbooks_example() {
+    let system =
+        "You are a helpful, pattern-following assistant that translates corporate jargon into plain English.";
+    let said = |name: &str, content: &str| json!({ "role": "system", "name": name, "content": content });
+    let body = json!({ "model": "m", "messages": [
+        { "role": "system", "content": system },
+        said("example_user", "New synergies will help drive top-line growth."),
+        said("example_assistant", "Things working well together will increase revenue."),
+        said("example_user", "Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage."),
+        said("example_assistant", "Let's talk later when we're less busy about how to do better."),
+        { "role": "user", "content": "This late pivot means we don't have time to boil the ocean for the client deliverable." },
+    ]});
+    assert_eq!(counted("gpt-4o", &body).1, Some(124));
+    assert_eq!(counted("gpt-4", &body).1, Some(129));
+    assert_eq!(counted("claude-sonnet-4-5", &body).1, None);
+}
+
+#[test]
+fn bounds_hold_what_is_exact() {
+    let tool = json!({ "type": "function", "function": { "name": "weather", "description": "Tells the weather",
+        "parameters": { "type": "object", "properties": { "where": { "type": "string" }, "n": { "type": "integer" } } } } });
+    let image = json!({ "type": "image_url", "image_url": { "url": "https://x/y.png" } });
+    let call = json!({ "id": "c", "type": "function", "function": { "name": "weather", "arguments": "{\"where\":\"Berlin\"}" } });
+    let messages = json!([
+        { "role": "developer", "content": "Be brief." },
+        { "role": "user", "content": [{ "type": "text", "text": "What is this? ".repeat(40) }, image] },
+        { "role": "assistant", "tool_calls": [call] },
+        { "role": "tool", "tool_call_id": "c", "content": "21 °C" },
+    ]);
+    let schema =
+        json!({ "type": "json_schema", "json_schema": { "name": "n", "schema": { "type": "object" } } });
+    let body = json!({ "model": "m", "messages": messages, "tools": [tool], "response_format": schema });
+    for model in ["gpt-4o", "gpt-4", "gpt-5", "gpt-5.4", "gpt-oss-20b", "o3"] {
+        let (bounds, exact) = counted(model, &body);
+        let exact = exact.unwrap();
+        assert!(bounds.low <= exact && exact <= bounds.high, "{model} {bounds:?} {exact}");
+        assert!(bounds.likely.abs_diff(exact) * 5 < exact, "{model} {bounds:?} {exact}");
+    }
+}
+
+#[test]
+fn what_was_learned_moves_only_what_is_not_known() {
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "Some words of a prompt. ".repeat(100) }] });
+    let body = body.to_string();
+    let request = Protocol::OpenAiChat.codec().decode_request(&Line::default(), &body).unwrap();
+    for (model, hard) in [("gpt-4o", true), ("qwen3", false)] {
+        let measure = measure(Family::of("openai", model), &request);
+        let reported = measure.rest.likely + measure.text.likely * 14 / 10;
+        let mut ratio = Ratio::default();
+        (0..20).for_each(|_| measure.learn(&mut ratio, reported));
+        let (before, after) = (measure.bounds(None), measure.bounds(Some(&ratio)));
+        assert!(after.likely.abs_diff(reported) * 30 < reported, "{after:?} {reported}");
+        assert_eq!((after.low, after.high) == (before.low, before.high), hard);
+        assert!(after.low <= reported && reported <= after.high);
+    }
+}
