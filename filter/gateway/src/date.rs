@@ -80,6 +80,24 @@ fn moment(year: i64, month: i64, day: i64, millis: i64) -> Option<i64> {
     Some(days * 86_400_000 + millis)
 }
 
+/// When the month of a moment began, and when it ends, in UTC; all in Unix time in milliseconds.
+pub fn month(now: u64) -> (u64, u64) {
+    const DAY: u64 = 86_400_000;
+    // Days since 0000-03-01, in eras of 400 years: `moment` backwards.
+    let days = now / DAY + 719_468;
+    let of_era = days % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5;
+    let begin = (now / DAY).saturating_sub(day) * DAY;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = days / 146_097 * 400 + year_of_era + u64::from(month <= 2);
+    let (next_year, next) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+    let end = moment(i64::try_from(next_year).unwrap_or_default(), i64::try_from(next).unwrap_or(1), 1, 0);
+    (begin, end.and_then(|end| u64::try_from(end).ok()).unwrap_or(begin + 31 * DAY))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

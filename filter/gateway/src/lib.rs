@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod attempt;
+pub mod budget;
 pub mod catalogue;
 pub mod config;
 mod date;

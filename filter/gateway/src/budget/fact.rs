@@ -1,0 +1,108 @@
+//! What a budget may be kept by: who sent a request, and what it is for.
+
+use std::borrow::Cow;
+
+/// Something that a budget's `per` and `match` may name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fact {
+    /// Of the pod that the sidecar stands in, from the downward API.
+    Namespace,
+    ServiceAccount,
+    Label(String),
+    /// The client's own credential.
+    ClientKey,
+    /// In lower case.
+    Header(String),
+    /// A claim that Envoy verified.
+    Jwt(String),
+    /// Who the client's certificate says it is, which Envoy verified.
+    Peer,
+    /// The provider's name of the model that the request goes to first.
+    Model,
+    /// That provider's name in the configuration.
+    Provider,
+    /// The first of the route's models.
+    Route,
+    /// A member of the body's `metadata`.
+    Metadata(String),
+    /// The end user that the body names.
+    User,
+}
+
+/// What is known of a request. It is asked only for what a budget names, once for each.
+pub trait Facts {
+    /// `None`: the request has none.
+    fn fact(&self, fact: &Fact) -> Option<Cow<'_, str>>;
+}
+
+/// Names without a part of the operator's choice.
+const PLAIN: [(&str, Fact); 8] = [
+    ("workload.namespace", Fact::Namespace),
+    ("workload.serviceAccount", Fact::ServiceAccount),
+    ("clientKey", Fact::ClientKey),
+    ("peer", Fact::Peer),
+    ("model", Fact::Model),
+    ("provider", Fact::Provider),
+    ("route", Fact::Route),
+    ("user", Fact::User),
+];
+
+type Named = fn(String) -> Fact;
+/// Begins of the others.
+const NAMED: [(&str, Named); 4] = [
+    ("workload.label.", Fact::Label),
+    ("header.", |name| Fact::Header(name.to_ascii_lowercase())),
+    ("jwt.", Fact::Jwt),
+    ("body.metadata.", Fact::Metadata),
+];
+
+impl Fact {
+    pub fn parse(text: &str) -> Option<Fact> {
+        let plain = PLAIN.iter().find(|(name, _)| *name == text).map(|(_, fact)| fact.clone());
+        plain.or_else(|| {
+            NAMED.iter().find_map(|(begin, fact)| {
+                text.strip_prefix(begin).filter(|name| !name.is_empty()).map(|name| fact(name.to_owned()))
+            })
+        })
+    }
+
+    /// What may be typed, for suggestions.
+    pub fn names() -> Vec<String> {
+        let plain = PLAIN.iter().map(|(name, _)| (*name).to_owned());
+        plain.chain(NAMED.iter().map(|(begin, _)| format!("{begin}NAME"))).collect()
+    }
+
+    /// Why a client can choose it freely; `None`: it cannot. `passthrough`: every provider gets, and so checks, the
+    /// client's own key.
+    pub fn forged(&self, passthrough: bool) -> Option<&'static str> {
+        match self {
+            Fact::Header(_) => Some("a client writes its headers itself"),
+            Fact::Metadata(_) | Fact::User => Some("a client writes its body itself"),
+            Fact::ClientKey if !passthrough => {
+                Some("nobody checks the client's key where providers get another")
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read() {
+        for (text, fact) in [
+            ("user", Some(Fact::User)),
+            ("workload.label.app.kubernetes.io/name", Some(Fact::Label("app.kubernetes.io/name".to_owned()))),
+            ("header.X-Team", Some(Fact::Header("x-team".to_owned()))),
+            ("body.metadata.feature", Some(Fact::Metadata("feature".to_owned()))),
+            ("jwt.sub", Some(Fact::Jwt("sub".to_owned()))),
+            ("jwt.", None),
+            ("workload", None),
+            ("body.user", None),
+        ] {
+            assert_eq!(Fact::parse(text), fact, "{text}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! A request under way: how much more it may answer, and what it used in the end.
+
+use std::rc::Rc;
+
+use super::account::{Account, Settling};
+use super::amount::{Unit, Used, charge, need};
+use super::reserve::rates;
+use super::slots::{self, Page, slot};
+use super::{Crossed, Item, Reservation, Rule, Standing};
+use crate::outcome::Around;
+
+/// What came of the end of a reservation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settled {
+    pub crossed: Vec<Crossed>,
+    /// Budgets in which it was not found: it was settled before, or its window is over.
+    pub unknown: Vec<String>,
+    /// Budgets in which it used more than it held, and how much more.
+    pub beyond: Vec<(String, u64)>,
+    /// Budgets in dollars that were charged all that was held, since nobody knows what it cost.
+    pub unpriced: Vec<String>,
+    /// Budgets that could not be written; there it lapses.
+    pub lost: Vec<String>,
+}
+
+/// An account to be written.
+type Changed = Vec<(u64, Rc<Rule>, Account)>;
+
+impl Reservation {
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// How many more tokens its answers may have, by what it used so far; `None`: no budget says.
+    pub fn left(&self, so_far: &Used) -> Option<u64> {
+        let left = |item: &Item| {
+            let rates = rates(so_far.rates.as_ref(), &item.rule);
+            let (_, each) = need(item.rule.unit, 0, rates)?;
+            item.amount.saturating_sub(charge(item.rule.unit, so_far, rates)?).checked_div(each)
+        };
+        self.items.iter().filter(|item| !item.rule.shadow && item.rule.unit.clamps()).filter_map(left).min()
+    }
+
+    /// Holds more, for this many more tokens of its answers or as many as every budget has left. Returns for how many;
+    /// none once its window is over or it has lapsed.
+    pub fn extend(&mut self, around: &Around<'_>, more: u64, so_far: &Used) -> u64 {
+        let each = |item: &Item| {
+            need(item.rule.unit, 0, rates(so_far.rates.as_ref(), &item.rule)).map_or(0, |(_, each)| each)
+        };
+        let mut granted = more;
+        let before: Vec<u64> = self.items.iter().map(|item| item.amount).collect();
+        for item in self.items.iter_mut().filter(|item| each(item) > 0) {
+            match grow(around, item, granted, each(item)) {
+                Some(grown) => {
+                    granted = grown;
+                    item.amount = item.amount.saturating_add(grown.saturating_mul(each(item)));
+                }
+                None if item.rule.shadow => {}
+                None => granted = 0,
+            }
+        }
+        // What one had left and another had not goes back.
+        for (item, before) in self.items.iter_mut().zip(before) {
+            let wanted = before.saturating_add(granted.saturating_mul(each(item)));
+            if item.amount > wanted {
+                alter(around, item, |account| account.change(item.number, wanted));
+                item.amount = wanted;
+            }
+        }
+        self.output = self.output.saturating_add(granted);
+        granted
+    }
+
+    /// Charges what the answer and the attempts that failed before it used, and frees the rest. A second time it does nothing.
+    pub fn settle(&self, around: &Around<'_>, used: &Used, failed: &[Used]) -> Settled {
+        let mut settled = Settled::default();
+        self.end(around, &mut settled, |item, settled| {
+            let unit = item.rule.unit;
+            let one = |used: &Used| charge(unit, used, rates(used.rates.as_ref(), &item.rule));
+            let failed = if item.rule.charge_failed && !unit.certain() { failed } else { &[] };
+            let all = [used].into_iter().chain(failed);
+            let sum = all.map(one).try_fold(0u64, |sum, one| Some(sum.saturating_add(one?)));
+            let Some(sum) = sum else {
+                settled.unpriced.push(item.rule.name.clone());
+                return item.amount;
+            };
+            if sum > item.amount {
+                settled.beyond.push((item.rule.name.clone(), sum - item.amount));
+            }
+            sum
+        });
+        settled
+    }
+
+    /// Frees all of it: the request was never sent.
+    pub fn release(&self, around: &Around<'_>) -> Settled {
+        let mut settled = Settled::default();
+        self.end(around, &mut settled, |_, _| 0);
+        settled
+    }
+
+    /// Ends it in each row of accounts with one write.
+    fn end(
+        &self,
+        around: &Around<'_>,
+        settled: &mut Settled,
+        mut charge: impl FnMut(&Item, &mut Settled) -> u64,
+    ) {
+        let charges: Vec<u64> = self.items.iter().map(|item| charge(item, settled)).collect();
+        let both: Vec<(&Item, u64)> = self.items.iter().zip(charges).collect();
+        for row in both.chunk_by(|(one, _), (other, _)| slot(one.account) == slot(other.account)) {
+            let Some((first, _)) = row.first() else { continue };
+            let done = slots::update(around.store, slot(first.account), around.now, |page| {
+                end_row(page, row, around.now)
+            });
+            match done {
+                Some(done) => {
+                    settled.crossed.extend(done.crossed);
+                    settled.unknown.extend(done.unknown);
+                }
+                None => settled.lost.extend(row.iter().map(|(item, _)| item.rule.name.clone())),
+            }
+        }
+        settled.beyond.retain(|(name, _)| !settled.unknown.contains(name));
+        settled.unpriced.retain(|name| !settled.unknown.contains(name));
+    }
+}
+
+fn end_row(page: &Page, row: &[(&Item, u64)], now: u64) -> (Changed, Settled) {
+    let mut changed = Vec::new();
+    let mut settled = Settled::default();
+    for (item, charge) in row {
+        let mut account = page.account(item.account).unwrap_or_default();
+        account.roll(&item.rule, now);
+        if account.settle(item.number, *charge) == Settling::Unknown {
+            settled.unknown.push(item.rule.name.clone());
+            continue;
+        }
+        let crossed = account.crossed(&item.rule).into_iter();
+        settled.crossed.extend(crossed.map(|per_cent| Crossed { budget: item.rule.name.clone(), per_cent }));
+        changed.push((item.account, item.rule.clone(), account));
+    }
+    (changed, settled)
+}
+
+/// Lets an item hold `each` for up to this many tokens more, and returns for how many; `None`: it holds nothing any more.
+fn grow(around: &Around<'_>, item: &Item, tokens: u64, each: u64) -> Option<u64> {
+    alter(around, item, |account| {
+        let held = account.holds(item.number)?;
+        let left = if item.rule.shadow { u64::MAX } else { account.left(item.rule.limit) };
+        let tokens = left.checked_div(each)?.min(tokens);
+        account.change(item.number, held.saturating_add(tokens.saturating_mul(each)))?;
+        Some(tokens)
+    })
+}
+
+fn alter<R>(
+    around: &Around<'_>,
+    item: &Item,
+    mut change: impl FnMut(&mut Account) -> Option<R>,
+) -> Option<R> {
+    slots::update(around.store, slot(item.account), around.now, |page| {
+        let mut account = page.account(item.account).unwrap_or_default();
+        account.roll(&item.rule, around.now);
+        match change(&mut account) {
+            Some(result) => (vec![(item.account, item.rule.clone(), account)], Some(result)),
+            None => (Vec::new(), None),
+        }
+    })?
+}
+
+impl Account {
+    pub(super) fn standing(&self, rule: &Rule, now: u64) -> Standing {
+        Standing {
+            budget: rule.name.clone(),
+            unit: rule.unit,
+            limit: rule.limit,
+            spent: self.spent(),
+            held: self.held(),
+            remaining: self.left(rule.limit),
+            reset: (rule.unit != Unit::Concurrent)
+                .then(|| rule.window.end(rule.window.cell(now)).saturating_sub(now)),
+        }
+    }
+}
