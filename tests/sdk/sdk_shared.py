@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
+import httpx
+import httpx2
 from pydantic import BaseModel
 
 import demo
@@ -49,6 +51,18 @@ class Behind:
         chunks = [*events[:5], protocols.stream_error(self.provider, 529, message)]
         self.world.provider.rule(self.provider, lambda seen: {"chunks": chunks})
 
+    def breaks_off(self, how: str) -> None:
+        """The stream begins well and then ends without its protocol's end."""
+        events = protocols.split(self.provider, protocols.saying(self.provider, "It begins well and then does not end so"))
+        ends = {"reset": [{"reset": True}], "closed": [{"close": True}], "ended": []}[how]
+        self.world.provider.rule(self.provider, lambda seen: {"chunks": [*events[:4], {"delay": 0.1}, *ends]})
+
+    @property
+    def route(self) -> tuple[str, str]:
+        """A model whose first target is this provider, and how the answer of its second one begins."""
+        after = {"openai": "anthropic", "anthropic": "gemini", "gemini": "openai"}[self.provider]
+        return f"{self.provider}-then-{after}", Behind(after, self.gateway, self.world).sentence
+
     def results(self) -> list[str]:
         """The tool results in the last request, read in the provider's own protocol."""
         body = self.seen()[-1].json
@@ -71,6 +85,9 @@ class Person(BaseModel):
     tags: list[str]
 
 
+BREAKS = ["reset", "closed", "ended"]
+# What an SDK lets through when a connection breaks off: its HTTP library's own error.
+BROKEN = (httpx.TransportError, httpx2.TransportError)
 # What the demo providers make of that schema.
 PERSON = Person(name="demo", age=7, tags=["demo"])
 

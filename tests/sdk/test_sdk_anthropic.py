@@ -3,7 +3,7 @@
 import anthropic
 import pytest
 
-from sdk_shared import PERSON, Behind, Person, weather_schema
+from sdk_shared import BREAKS, BROKEN, PERSON, Behind, Person, weather_schema
 
 TOOL = {"name": "weather", "description": "The weather", "input_schema": weather_schema()}
 HI = [{"role": "user", "content": "Hi there"}]
@@ -80,3 +80,19 @@ def test_error_inside_a_stream(client: anthropic.Anthropic, behind: Behind) -> N
     with pytest.raises(anthropic.APIStatusError, match="too much just now"):
         with client.messages.stream(model=behind.model, max_tokens=100, messages=HI) as stream:
             list(stream)
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_stream_that_breaks_off(how: str, client: anthropic.Anthropic, behind: Behind) -> None:
+    behind.breaks_off(how)
+    with pytest.raises((anthropic.APIError, *BROKEN)):
+        with client.messages.stream(model=behind.model, max_tokens=100, messages=HI) as stream:
+            list(stream)
+
+
+def test_stream_that_is_held_until_complete(client: anthropic.Anthropic, behind: Behind) -> None:
+    behind.breaks_off("reset")
+    model, sentence = behind.route
+    headers = {"x-attache-delivery": "whole"}
+    with client.messages.stream(model=model, max_tokens=100, messages=HI, extra_headers=headers) as stream:
+        assert stream.get_final_text().startswith(sentence)

@@ -4,7 +4,7 @@ import pytest
 from google import genai
 from google.genai import errors, types
 
-from sdk_shared import PERSON, Behind, Person, weather_schema
+from sdk_shared import BREAKS, BROKEN, PERSON, Behind, Person, weather_schema
 
 DECLARED = types.FunctionDeclaration(name="weather", description="The weather", parameters_json_schema=weather_schema())
 TOOL = types.Tool(function_declarations=[DECLARED])
@@ -100,3 +100,18 @@ def test_error_inside_a_stream(client: genai.Client, behind: Behind) -> None:
     behind.fails_inside("too much just now")
     with pytest.raises(errors.APIError, match="too much just now"):
         list(client.models.generate_content_stream(model=behind.model, contents="Hi there"))
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_stream_that_breaks_off(how: str, client: genai.Client, behind: Behind) -> None:
+    behind.breaks_off(how)
+    with pytest.raises((errors.APIError, *BROKEN)):
+        list(client.models.generate_content_stream(model=behind.model, contents="Hi there"))
+
+
+def test_stream_that_is_held_until_complete(client: genai.Client, behind: Behind) -> None:
+    behind.breaks_off("reset")
+    model, sentence = behind.route
+    config = types.GenerateContentConfig(http_options=types.HttpOptions(headers={"x-attache-delivery": "whole"}))
+    chunks = list(client.models.generate_content_stream(model=model, contents="Hi there", config=config))
+    assert "".join(chunk.text or "" for chunk in chunks).startswith(sentence)

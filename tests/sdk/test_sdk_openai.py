@@ -5,7 +5,7 @@ import json
 import openai
 import pytest
 
-from sdk_shared import PERSON, Behind, Person, weather_schema
+from sdk_shared import BREAKS, BROKEN, PERSON, Behind, Person, weather_schema
 
 TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather", "parameters": weather_schema()}}
 HI = [{"role": "user", "content": "Hi there"}]
@@ -97,3 +97,18 @@ def test_error_inside_a_stream(client: openai.OpenAI, behind: Behind) -> None:
         list(client.chat.completions.create(model=behind.model, messages=HI, stream=True))
 
 
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_stream_that_breaks_off(how: str, client: openai.OpenAI, behind: Behind) -> None:
+    behind.breaks_off(how)
+    with pytest.raises((openai.APIError, *BROKEN)):
+        list(client.chat.completions.create(model=behind.model, messages=HI, stream=True))
+
+
+def test_stream_that_is_held_until_complete(client: openai.OpenAI, behind: Behind) -> None:
+    behind.breaks_off("reset")
+    model, sentence = behind.route
+    headers = {"x-attache-delivery": "whole"}
+    chunks = list(client.chat.completions.create(model=model, messages=HI, stream=True, extra_headers=headers))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices).startswith(sentence)
