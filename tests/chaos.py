@@ -166,10 +166,7 @@ def judge(request: cases.Request, reply: Reply, tag: str) -> tuple[str, str | No
         found = cases.check_error({}, request, reply) + ([] if reply.complete else ["the error was cut"])
         return "error", "; ".join(found) or None
     try:
-        if request.stream:
-            answer = protocols.join(request.protocol, reply.body)
-        else:
-            answer = reply.json
+        answer = protocols.join(request.protocol, finished(request, reply.body)) if request.stream else reply.json
     except protocols.StreamFailed as failed:
         protocols.read_error(request.protocol, failed.args[0])
         return "told", None
@@ -179,6 +176,12 @@ def judge(request: cases.Request, reply: Reply, tag: str) -> tuple[str, str | No
     if not reply.complete:
         return "broken off", None
     return "answered", None if said == wanted else f"said {said[:80]!r}… ({len(said)}), not {wanted[:80]!r}… ({len(wanted)})"
+
+
+def finished(request: cases.Request, body: bytes) -> bytes:
+    """OpenAI's SDK takes a stream that tells its finish reason as complete, also where the last word was cut off."""
+    lacks = request.protocol == "openai" and b'"finish_reason": "stop"' in body and b"[DONE]" not in body
+    return body + b"data: [DONE]\n\n" if lacks else body
 
 
 async def one(gateway: Gateway, number: int, dice: random.Random, report: Report) -> None:

@@ -4,7 +4,6 @@ import concurrent.futures
 import http.client
 import queue
 import re
-import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -60,11 +59,9 @@ class Wall:
 
     def __init__(self, gateway: Gateway, provider: Provider, cases: list[wall.Case]):
         self.gateway, self.provider = gateway, provider
-        self.answers = 0
         self._lanes: queue.Queue[int] = queue.Queue()
         for lane in range(wall.LANES):
             self._lanes.put(lane)
-        self._lock = threading.Lock()
         # One at a time: there is one set of shared providers, and room for one large answer.
         self._pools = {"shared": ThreadPoolExecutor(1), "heavy": ThreadPoolExecutor(1), "": ThreadPoolExecutor(wall.LANES)}
         self._futures: dict[wall.Case, Future] = {}
@@ -83,10 +80,6 @@ class Wall:
         for pool in self._pools.values():
             pool.shutdown(cancel_futures=True)
 
-    def answered(self) -> None:
-        with self._lock:
-            self.answers += 1
-
     def _run(self, case: wall.Case, others: list[Future]) -> list[str]:
         # Large answers keep a machine busy: they wait until nobody can be slow because of them.
         concurrent.futures.wait(others)
@@ -101,8 +94,8 @@ class Run:
     """One case."""
 
     def __init__(self, wall_: Wall, case: wall.Case, lane: int):
-        self.wall, self.case, self.lane, self.scenario = wall_, case, lane, case.scenario
         self.gateway, self.provider = wall_.gateway, wall_.provider
+        self.case, self.lane, self.scenario = case, lane, case.scenario
         self.names = [case.provider(index, lane) for index in range(len(case.scenario.targets))]
         self.tries = [Try.of(one) for one in case.scenario.for_mode("tries", case.mode)]
         self.sees, self.stream = case.scenario.for_mode("sees", case.mode), case.mode != "whole"
@@ -208,11 +201,9 @@ class Run:
         self.check(reply.complete and found == wanted, f"complete: {reply.complete}, {found} of {wanted} long pieces came")
         reply.body = reply.body.replace(long, b"")
         self.faults += words.check_answer({"says": wall_answers.FLOOD_END}, request, reply)
-        self.wall.answered()
 
     def check_answer(self, request: words.Request, reply: Reply, tag: str, place: int) -> bool:
         """A complete answer, of that target and to this request."""
-        self.wall.answered()
         if not self.check(reply.status == 200, f"status {reply.status}: {reply.body[:500]!r}"):
             return False
         self.check(reply.complete, "the answer was cut")
