@@ -1,23 +1,20 @@
 //! How many tokens a text has in a vocabulary of OpenAI's: byte-pair encoding, without the encoding.
 //!
 //! A piece that is no token itself is merged, lowest rank first and leftmost first, as tiktoken does it
-//! (`_byte_pair_merge`): a list for short pieces, a heap for long ones. Very long pieces go through windows, so that a
+//! (`_byte_pair_merge`): a list for short pieces, a tree for long ones. Very long pieces go through windows, so that a
 //! megabyte without a space needs neither the square of its time nor many times its memory: a list of tokens is what a
 //! text encodes to if and only if each two neighbours are what they encode to by themselves. So of a window's tokens all but
 //! the last are taken, the next window begins behind them, and one look at the seam proves both.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use super::split;
 use super::vocabulary::{LONGEST, NONE, Vocabulary};
 
-/// Longer pieces are merged with a heap.
-const LIST: usize = 48;
+/// Longer pieces are merged with a tree.
+const LIST: usize = 32;
 /// Longer pieces are merged in windows of this many bytes,
 const WINDOW: usize = 4096;
 /// of whose tokens those that end in the last so many bytes are not taken.
-const MARGIN: usize = 1024;
+const MARGIN: usize = 512;
 
 /// Counts, with room that one piece leaves to the next.
 pub struct Counter {
@@ -25,20 +22,61 @@ pub struct Counter {
     /// Where the parts begin, and the rank of each one with the next.
     parts: Vec<(u32, u32)>,
     links: Vec<Link>,
-    heap: BinaryHeap<Reverse<u64>>,
+    tree: Tree,
 }
 
-/// A part in the heap's list: who is before and behind it, and its rank with the next; itself gone: `next` is 0.
+/// A part in the tree's list: who is before and behind it.
 #[derive(Clone, Copy)]
 struct Link {
     before: u32,
     next: u32,
-    rank: u32,
+}
+
+/// Ranks of places, and which is the least: each node holds the lesser of its two children, rank above place.
+#[derive(Default)]
+struct Tree {
+    nodes: Vec<u64>,
+    leaves: usize,
+}
+
+impl Tree {
+    fn plant(&mut self, places: usize, ranks: impl Iterator<Item = u32>) {
+        self.leaves = places.next_power_of_two();
+        self.nodes.clear();
+        self.nodes.resize(self.leaves, u64::MAX);
+        self.nodes.extend(ranks.zip(0..).map(|(rank, at)| Tree::node(at, rank)));
+        self.nodes.resize(2 * self.leaves, u64::MAX);
+        for node in (1..self.leaves).rev() {
+            let lesser = self.lesser_child(node);
+            if let Some(node) = self.nodes.get_mut(node) {
+                *node = lesser;
+            }
+        }
+    }
+    fn node(at: u32, rank: u32) -> u64 {
+        if rank == NONE { u64::MAX } else { u64::from(rank) << 32 | u64::from(at) }
+    }
+    fn lesser_child(&self, node: usize) -> u64 {
+        let children = self.nodes.get(2 * node..2 * node + 2).unwrap_or_default();
+        children.iter().copied().min().unwrap_or(u64::MAX)
+    }
+    /// The place of the least rank; the first of equal ones.
+    fn least(&self) -> Option<u32> {
+        self.nodes.get(1).filter(|least| **least != u64::MAX).map(|least| *least as u32)
+    }
+    fn set(&mut self, at: u32, rank: u32) {
+        let (mut node, mut value) = (self.leaves + at as usize, Tree::node(at, rank));
+        while let Some(held) = self.nodes.get_mut(node).filter(|held| **held != value && node > 0) {
+            *held = value;
+            node /= 2;
+            value = self.lesser_child(node);
+        }
+    }
 }
 
 impl Counter {
     pub fn new(vocabulary: Vocabulary) -> Counter {
-        Counter { vocabulary, parts: Vec::new(), links: Vec::new(), heap: BinaryHeap::new() }
+        Counter { vocabulary, parts: Vec::new(), links: Vec::new(), tree: Tree::default() }
     }
 
     /// The tokens of a text in which nothing is special.
@@ -65,7 +103,7 @@ impl Counter {
         if piece.len() <= LIST {
             self.merge_list(piece)
         } else {
-            self.merge_heap(piece)
+            self.merge_tree(piece)
         }
         self.parts.len() as u64
     }
@@ -90,27 +128,17 @@ impl Counter {
         }
     }
 
-    fn merge_heap(&mut self, piece: &[u8]) {
-        let (links, heap, length) = (&mut self.links, &mut self.heap, piece.len() as u32);
+    fn merge_tree(&mut self, piece: &[u8]) {
+        let (links, tree, vocabulary, length) =
+            (&mut self.links, &mut self.tree, self.vocabulary, piece.len() as u32);
         links.clear();
-        heap.clear();
-        for at in 0..length {
-            let rank = piece.get(at as usize..at as usize + 2).map_or(NONE, |two| self.vocabulary.rank(two));
-            links.push(Link { before: at.wrapping_sub(1), next: at + 1, rank });
-            if rank != NONE {
-                heap.push(Reverse(u64::from(rank) << 32 | u64::from(at)));
-            }
-        }
-        while let Some(Reverse(least)) = heap.pop() {
-            let (at, rank) = (least as u32, (least >> 32) as u32);
-            // What was merged meanwhile is still in the heap, with a rank that is not its own any more.
-            let Some(left) = links.get(at as usize).copied().filter(|left| left.rank == rank) else {
-                continue;
-            };
-            let Some(right) = links.get(left.next as usize).copied() else { continue };
-            if let Some(gone) = links.get_mut(left.next as usize) {
-                *gone = Link { before: 0, next: 0, rank: NONE };
-            }
+        links.extend((0..length).map(|at| Link { before: at.wrapping_sub(1), next: at + 1 }));
+        let pairs = piece.windows(2).map(|two| vocabulary.rank(two));
+        tree.plant(piece.len(), pairs);
+        while let Some(at) = tree.least() {
+            let Some(left) = links.get(at as usize).copied() else { return };
+            let Some(right) = links.get(left.next as usize).copied() else { return };
+            tree.set(left.next, NONE);
             if let Some(behind) = links.get_mut(right.next as usize) {
                 behind.before = at;
             }
@@ -118,21 +146,15 @@ impl Counter {
                 merged.next = right.next;
             }
             for at in [left.before, at] {
-                let Some(link) = links.get(at as usize).copied() else { continue };
+                let Some(link) = links.get(at as usize) else { continue };
                 let end = links.get(link.next as usize).map(|next| next.next as usize);
                 let both = end.and_then(|end| piece.get(at as usize..end));
-                let rank = both.map_or(NONE, |both| self.vocabulary.rank(both));
-                if let Some(link) = links.get_mut(at as usize) {
-                    link.rank = rank;
-                }
-                if rank != NONE {
-                    heap.push(Reverse(u64::from(rank) << 32 | u64::from(at)));
-                }
+                tree.set(at, both.map_or(NONE, |both| vocabulary.rank(both)));
             }
         }
         self.parts.clear();
         let mut at = 0;
-        while let Some(link) = links.get(at as usize).filter(|_| at < length) {
+        while let Some(link) = links.get(at as usize) {
             self.parts.push((at, NONE));
             at = link.next;
         }

@@ -47,7 +47,7 @@ const OPENAI: Family = Family {
     vocabulary: Some(Vocabulary::O200k),
     scale: 256,
     images: Images::Tiles { base: 85, tile: 170 },
-    chat: Chat { prompt: 3, message: 4, call: 10, tools: [9, 9], tool: 0, schema: [150, 256], signature: 0 },
+    chat: Chat { prompt: 3, message: 4, call: 10, tools: [9, 9], tool: 0, schema: [175, 256], signature: 0 },
 };
 const fn tiles(base: u64, tile: u64) -> Family {
     Family { images: Images::Tiles { base, tile }, ..OPENAI }
@@ -94,7 +94,7 @@ const GEMINI: Family = Family {
     vocabulary: None,
     scale: 256,
     images: Images::Gemini { flat: None },
-    chat: Chat { prompt: 0, message: 1, call: 8, tools: [0, 0], tool: 8, schema: [110, 0], signature: 0 },
+    chat: Chat { prompt: 0, message: 1, call: 8, tools: [0, 0], tool: 8, schema: [125, 0], signature: 0 },
 };
 /// Gemini 3 gives an image 1120 tokens unless told otherwise ("Media resolution").
 const GEMINI_3: Family = Family {
