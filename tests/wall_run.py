@@ -334,7 +334,8 @@ class Run:
         reply = self.send(tag)
         name = reply.headers.get("x-attache-provider")
         place = self.names.index(name) if name in self.names else None
-        if not self.check(place in expected, f"the next request: {reply.status} by {name}, expected {[self.names[at] for at in expected if at < len(self.names)]}"):
+        wanted = [self.names[at] for at in expected if at < len(self.names)]
+        if not self.check(place in expected, f"the next request: {reply.status} by {name}, expected {wanted}"):
             self.faults.append(f"it saw {bytes(reply.body[:300])!r} {reply.headers.get('x-attache-attempt-log')}")
             return 0
         self.check_answer(self.request(tag), reply, tag, place)
