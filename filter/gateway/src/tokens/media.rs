@@ -139,7 +139,7 @@ fn gemini((width, height): (u64, u64)) -> u64 {
         return 258;
     }
     let unit = (width.min(height) * 2 / 3).max(1);
-    258 * width.div_ceil(unit) * height.div_ceil(unit).min(3600)
+    258 * (width.div_ceil(unit) * height.div_ceil(unit)).min(3600)
 }
 
 /// More pages than this no provider takes (Anthropic 600, Google 1000).
@@ -267,8 +267,14 @@ mod tests {
             Images::Gemini { flat: Some(1120) },
             Images::Unknown,
         ];
-        let sizes =
-            [(1, 1), (1, 65_535), (65_535, 65_535), (300, 200), (u64::from(u32::MAX), u64::from(u32::MAX))];
+        let sizes = [
+            (1, 1),
+            (1, 65_535),
+            (u64::from(u32::MAX), 1),
+            (65_535, 65_535),
+            (300, 200),
+            (u64::from(u32::MAX), u64::from(u32::MAX)),
+        ];
         for images in all {
             for detail in [None, Some("low"), Some("high"), Some("auto"), Some("original")] {
                 for size in sizes.map(Some).into_iter().chain([None]) {
