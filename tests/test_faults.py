@@ -18,8 +18,10 @@ CASES = {case.id: case for case in wall.cases()}
 
 
 @pytest.fixture(scope="module")
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wall]:
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Wall]:
     """Every case that is to run, side by side: most of their time is waiting."""
+    # Its key files want nearly half of the inotify instances that a user has.
+    world.close()
     wanted = [item.callspec.params["case"] for item in request.session.items if getattr(item, "originalname", "") == test_fault.__name__]
     folder = tmp_path_factory.mktemp("faults")
     certificates = Certificates(folder / "tls")

@@ -14,6 +14,8 @@ CONFIGS = {file.stem: file.read_text() for file in sorted((Path(__file__).resolv
 # `{port:NAME}` in a configuration is the port of the scripted provider NAME; this one refuses every connection.
 PORT = re.compile(r"\{port:([a-z0-9-]+)\}")
 REFUSED = "refused"
+# Envoys that run at a time: each watches its key files, and Linux gives a user 128 inotify instances for everything.
+MOST_RUNNING = 4
 
 
 class World:
@@ -23,16 +25,27 @@ class World:
         self.folder, self.provider = folder, provider
         self.ports = provider.ports | {REFUSED: refused}
         self._gateways: dict[str, Gateway] = {}
+        self._started = 0
 
     def values(self, config: str) -> dict[str, Any]:
         return yaml.safe_load(PORT.sub(lambda found: str(self.ports[found[1]]), CONFIGS[config]))
 
     def gateway(self, config: str) -> Gateway:
-        """The running gateway of that configuration, started when first asked for."""
-        if config not in self._gateways:
-            gateway = self.fresh(config, config)
-            self._gateways[config] = gateway.__enter__()
-        return self._gateways[config]
+        """The running gateway of that configuration, started when first asked for; the one longest unused makes room."""
+        gateway = self._gateways.pop(config, None)
+        if gateway is None:
+            while len(self._gateways) >= MOST_RUNNING:
+                self._end(next(iter(self._gateways)))
+            self._started += 1
+            gateway = self.fresh(config, f"{config}-{self._started}").__enter__()
+        self._gateways[config] = gateway
+        return gateway
+
+    def _end(self, config: str) -> None:
+        gateway = self._gateways.pop(config)
+        gateway.__exit__()
+        # What came last is in the log now.
+        gateway.check_log(0)
 
     def fresh(self, config: str, folder: str) -> Gateway:
         """A gateway of one's own, not started: for tests that change its files."""
@@ -41,11 +54,8 @@ class World:
         return Gateway(self.folder / folder, values, keys)
 
     def close(self) -> None:
-        for gateway in self._gateways.values():
-            gateway.__exit__()
-        for gateway in self._gateways.values():
-            # What came last is in the log now.
-            gateway.check_log(0)
+        for config in list(self._gateways):
+            self._end(config)
 
 
 def key_of(file: str) -> str:
