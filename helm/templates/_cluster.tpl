@@ -31,6 +31,9 @@ typed_dns_resolver_config:
 {{- end }}
 # TCP and TLS. Long enough for one lost packet; an attempt's own limit begins when the connection is there.
 connect_timeout: 3s
+# What is read at once from a connection: the filter must see an answer that is too large to be held before it overruns
+# what holds it.
+per_connection_buffer_limit_bytes: 1048576
 {{ include "attache.unlimited" . }}
 load_assignment:
   cluster_name: origin.{{ .provider.name }}
@@ -86,6 +89,8 @@ cluster_type:
     "@type": type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig
     clusters: [origin.{{ .provider.name }}, nowhere]
 connect_timeout: 5s
+# What the filter may hold.
+per_connection_buffer_limit_bytes: {{ .values.bufferLimitBytes | int64 }}
 {{ include "attache.unlimited" . }}
 typed_extension_protocol_options:
   envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
@@ -129,7 +134,6 @@ typed_extension_protocol_options:
 
 {{- /* Every cluster's own limits. Arguments: values. */ -}}
 {{- define "attache.unlimited" -}}
-per_connection_buffer_limit_bytes: {{ .values.bufferLimitBytes | int64 }}
 # Nothing here limits traffic; the defaults (three retries at a time) would end failover under load.
 circuit_breakers:
   thresholds:

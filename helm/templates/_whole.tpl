@@ -74,6 +74,7 @@ filter_chains:
 name: whole
 type: STATIC
 connect_timeout: 5s
+per_connection_buffer_limit_bytes: {{ .values.bufferLimitBytes | int64 }}
 {{ include "attache.unlimited" . }}
 load_assignment:
   cluster_name: whole
