@@ -23,6 +23,7 @@ mod amount;
 mod check;
 pub mod config;
 mod fact;
+pub mod fleet;
 mod hash;
 mod headers;
 mod keys;
@@ -41,6 +42,7 @@ pub use self::amount::{Rates, Unit, Used, Want};
 pub use self::check::Known;
 use self::config::{BudgetConfig, OnExceed, OnFull};
 pub use self::fact::{Fact, Facts};
+pub use self::fleet::{Ask, Leased};
 pub use self::headers::headers;
 pub use self::reserve::reserve;
 pub use self::settle::Settled;
@@ -81,6 +83,8 @@ pub struct Rule {
     pub shadow: bool,
     charge_failed: bool,
     default_rates: Option<Rates>,
+    /// All pods of a fleet share it.
+    fleet: Option<Leased>,
 }
 
 /// An account that a request concerns.
@@ -120,6 +124,12 @@ pub enum Decision {
         again: u64,
         until: u64,
     },
+    /// The fleet's service must grant more first. These asks are to be sent; there are none where another worker has. It is
+    /// to be asked again once they are answered, at the latest after so many milliseconds where there are none.
+    Lease {
+        asks: Vec<Ask>,
+        again: u64,
+    },
 }
 
 #[derive(Debug, PartialEq)]
@@ -132,6 +142,8 @@ pub struct Admitted {
     pub shadowed: Vec<String>,
     /// How its budgets stand, itself counted.
     pub standings: Vec<Standing>,
+    /// To be sent to the fleet's service; the request does not wait for them.
+    pub asks: Vec<Ask>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -157,6 +169,8 @@ pub enum Why {
     Unpriced,
     /// Too many workers wrote at the same time.
     Busy,
+    /// The fleet's service does not answer, and what it granted before is too little.
+    Unavailable,
 }
 
 /// A threshold that was reached, told by the one write that reached it.
@@ -201,6 +215,7 @@ struct Item {
 pub fn prepare(store: &dyn Store) {
     slots::prepare(store);
     keys::prepare(store);
+    fleet::prepare(store);
 }
 
 impl Budgets {

@@ -101,6 +101,8 @@ pub struct Want {
     pub since: u64,
     /// It has been downgraded already.
     pub downgraded: bool,
+    /// Until then it may wait for the fleet's service; later it has what was granted already.
+    pub patience: u64,
 }
 
 impl Want {

@@ -181,6 +181,7 @@ impl World {
             expires,
             since: now,
             downgraded: false,
+            patience: 0,
         };
         let act = self.act(worker, key, request, now, Doing::Reserve { expires });
         let claims = act.claims.clone();
