@@ -447,6 +447,10 @@ impl World {
         for count in &result.counts {
             self.tally.borrow_mut().dry += u64::from(count.name.ends_with("dry"));
         }
+        // It may have another year than the pod: then it is as if it were not there.
+        if result.notes.iter().any(|note| note.text.contains("does not answer")) {
+            self.disturbed.set(true);
+        }
         let again = result.notes.iter().filter(|note| note.text.contains("counted again")).count();
         self.tally.borrow_mut().counted_again += again as u64;
         assert!(again == 0 || self.forgot.get() || self.disturbed.get(), "nothing was forgotten");
