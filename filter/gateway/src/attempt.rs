@@ -6,6 +6,7 @@
 use attache_protocol::codec::{Codec, Loss, Protocol, SameProtocol};
 use attache_protocol::error::{ApiError, ErrorKind};
 
+use crate::budget::Reservation;
 use crate::headers::{
     CLUSTER_HEADER, CREDENTIAL_HEADERS, HEAD_TIMEOUT_HEADER, KEY_OWNER_HEADERS, protocol_headers,
 };
@@ -53,6 +54,12 @@ impl Attempt {
     pub fn progress(&self) -> &Progress {
         &self.entry.progress
     }
+    pub fn reservation(&self) -> &Reservation {
+        &self.entry.progress.reservation
+    }
+    pub fn reservation_mut(&mut self) -> &mut Reservation {
+        &mut self.entry.progress.reservation
+    }
     pub fn entry(&self) -> &Entry {
         &self.entry
     }
@@ -78,6 +85,12 @@ impl Attempt {
     /// The client's codec.
     pub fn client(&self) -> &'static dyn Codec {
         self.ticket().protocol.codec()
+    }
+
+    /// The most tokens that each answer may have, where budgets say so.
+    pub fn output_limit(&self) -> Option<u64> {
+        let terms = self.ticket().terms.as_ref()?;
+        terms.output_limit(&self.step, &self.progress().reservation)
     }
 
     /// The head of this attempt's request.
@@ -171,6 +184,10 @@ impl Attempt {
         // Where the provider's protocol requires a limit and the client gave none.
         if self.row.protocol == Protocol::Anthropic && request.sampling.max_output_tokens.is_none() {
             request.sampling.max_output_tokens = Some(self.step.max_output_tokens);
+        }
+        if let Some(limit) = self.output_limit() {
+            let own = request.sampling.max_output_tokens.unwrap_or(limit);
+            request.sampling.max_output_tokens = Some(own.min(limit));
         }
         Ok(Some(self.provider().encode_request(
             &request,

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use attache_protocol::error::ErrorKind;
 
+use crate::budget::{self, Budgets};
 use crate::catalogue::Catalogue;
 use crate::config::{self, Config, Delivery, Fault, HealthConfig, RouteConfig, UNREADABLE, suggest};
 use crate::duration::Duration;
@@ -27,6 +28,7 @@ pub struct Gateway {
     exact: HashMap<String, usize>,
     globs: Vec<(Glob, usize)>,
     pub catalogue: Catalogue,
+    pub budgets: Budgets,
 }
 
 /// Bytes of bodies, as the chart tells the filter beside `gateway:`.
@@ -102,6 +104,7 @@ impl Gateway {
         gateway.health = health(&config.health, &mut faults);
         let names: Vec<&str> = config.providers.iter().map(|entry| entry.name.as_str()).collect();
         gateway.catalogue = Catalogue::new(&config.catalogue, &names, &rows, &mut faults);
+        gateway.budgets = budgets(&config, &gateway, &names, &mut faults);
         if faults.is_empty() { Ok(gateway) } else { Err(faults) }
     }
 
@@ -163,6 +166,18 @@ fn health(typed: &HealthConfig, faults: &mut Vec<Fault>) -> HealthPolicy {
     }
 }
 
+fn budgets(config: &Config, gateway: &Gateway, providers: &[&str], faults: &mut Vec<Fault>) -> Budgets {
+    let routes: Vec<&str> = gateway.routes.iter().map(|route| route.name.as_str()).collect();
+    let passes = |provider: &config::ProviderConfig| provider.credentials == config::Credentials::Passthrough;
+    let known = budget::Known {
+        providers,
+        routes: &routes,
+        served: &|model| gateway.route(model).is_some(),
+        passthrough: config.providers.iter().all(passes),
+    };
+    Budgets::new(&config.budgets, &known, faults)
+}
+
 fn on_error(path: &str, entry: &RouteConfig, faults: &mut Vec<Fault>) -> Vec<(u8, Action)> {
     let mut rows = Vec::new();
     for (class, action) in &entry.on_error {
@@ -186,6 +201,7 @@ fn routes(config: &Config, known: &Known, faults: &mut Vec<Fault>) -> Gateway {
         exact: HashMap::new(),
         globs: Vec::new(),
         catalogue: Catalogue::default(),
+        budgets: Budgets::default(),
     };
     for (index, entry) in config.routes.iter().enumerate() {
         let route = route(index, entry, known, faults);

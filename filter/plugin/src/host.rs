@@ -32,6 +32,7 @@ const OK: u32 = 0;
 const COUNTER: u32 = 0;
 const NO_GRPC_STATUS: i32 = -1;
 /// `proxy_stream_type_t`
+const REQUEST: u32 = 0;
 const RESPONSE: u32 = 1;
 
 #[link(wasm_import_module = "env")]
@@ -248,6 +249,12 @@ pub fn tick_every(milliseconds: u32) {
 pub fn act_for(context: u32) {
     // SAFETY: no pointers.
     unsafe { proxy_set_effective_context(context) };
+}
+
+/// Lets a held request go. Envoy does so after the callback has returned.
+pub fn release_request() {
+    // SAFETY: no pointers.
+    unsafe { proxy_continue_stream(REQUEST) };
 }
 
 /// Lets a held answer go. Envoy does so after the callback has returned.

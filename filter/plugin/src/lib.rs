@@ -3,7 +3,9 @@
 //! One binary stands in two places and is told which by its configuration's `role`: [`listener`] sees a client's request
 //! once, [`upstream`] sees every attempt at a provider.
 
+mod desk;
 mod host;
+mod identity;
 mod listener;
 mod upstream;
 mod watch;
@@ -32,6 +34,7 @@ struct Root {
     role: Role,
     counters: Rc<Counters>,
     watch: Rc<watch::Watch>,
+    desk: Rc<desk::Desk>,
 }
 
 #[derive(Default)]
@@ -69,6 +72,7 @@ impl RootContext for Root {
         match read(&bytes).and_then(|role| role.stands_right()) {
             Ok(role) => {
                 store::prepare(&host::Shared);
+                self.desk = Rc::new(desk::Desk::new(identity::Workload::read(), self.counters.clone()));
                 self.role = role;
                 true
             }
@@ -80,7 +84,11 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        self.watch.tick();
+        match &self.role {
+            Role::Gateway(_) => self.desk.tick(),
+            Role::Provider => self.watch.tick(),
+            Role::Unconfigured => {}
+        }
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -90,7 +98,9 @@ impl RootContext for Root {
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let counters = self.counters.clone();
         match &self.role {
-            Role::Gateway(gateway) => Some(Box::new(listener::Listener::new(gateway.clone(), counters))),
+            Role::Gateway(gateway) => {
+                Some(Box::new(listener::Listener::new(id, gateway.clone(), counters, self.desk.clone())))
+            }
             Role::Provider => Some(Box::new(upstream::Upstream::new(id, counters, self.watch.clone()))),
             Role::Unconfigured => None,
         }
