@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use attache_protocol::anthropic::DEFAULT_MAX_TOKENS;
 use attache_protocol::error::ErrorKind;
 
 use crate::budget::{self, Budgets};
@@ -87,8 +88,6 @@ const IDLE: Duration = Duration::seconds(60);
 const MIN_THROUGHPUT: u64 = 1;
 /// About as long as a person waits for an answer to begin.
 const WAIT_LIMIT: Duration = Duration::seconds(3);
-/// Sent to protocols that require an output limit: every current model of theirs allows at least this.
-const MAX_OUTPUT_TOKENS: u64 = 8192;
 
 impl Gateway {
     /// Reads the JSON of `gateway:`. All faults at once, or the gateway.
@@ -248,7 +247,7 @@ fn route(index: usize, entry: &RouteConfig, known: &Known, faults: &mut Vec<Faul
             Some(provider) => targets.push(Target {
                 provider: provider.clone(),
                 model: target.model.clone(),
-                max_output_tokens: target.max_output_tokens.unwrap_or(MAX_OUTPUT_TOKENS),
+                max_output_tokens: target.max_output_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
             }),
             None if !known.complete || known.typed.contains(&target.provider) => {}
             None => {
