@@ -19,7 +19,11 @@ static_resources:
         socket_address: {address: {{ .Values.listener.address | quote }}, port_value: {{ .Values.listener.port }}}
       per_connection_buffer_limit_bytes: {{ $limit }}
       filter_chains:
-        - filters:
+        - {{- with .Values.listener.transportSocket }}
+          transport_socket:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
+          filters:
             - name: envoy.filters.network.http_connection_manager
               typed_config:
                 {{- include "attache.http" (dict "values" $values "providers" $providers) | nindent 16 }}
@@ -37,7 +41,7 @@ static_resources:
 # The filter's metrics carry their labels in the name: `attache_attempts;provider=openai;class=ok`.
 stats_config:
   stats_tags:
-    {{- range list "provider" "key" "model" "class" "client" "type" }}
+    {{- range list "provider" "key" "model" "class" "client" "type" "budget" }}
     - {tag_name: {{ . }}, regex: '^wasmcustom\..*?(;{{ . }}=([^;]*))'}
     {{- end }}
 overload_manager:

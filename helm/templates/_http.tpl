@@ -28,6 +28,9 @@ delayed_close_timeout: 0.1s
 # A model may be silent for long. The route's own limits end every exchange.
 stream_idle_timeout: 0s
 http_filters:
+  {{- with .values.listener.httpFilters }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
   - name: attache
     config_discovery:
       config_source:

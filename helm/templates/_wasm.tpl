@@ -17,6 +17,9 @@ config:
     code:
       local:
         filename: {{ .values.paths.wasm | quote }}
+    # Who this pod is, for budgets: from the downward API into Envoy's environment, out of the application's reach.
+    environment_variables:
+      host_env_keys: [ATTACHE_NAMESPACE, ATTACHE_SERVICE_ACCOUNT, ATTACHE_LABELS]
   # JSON text: a protobuf Struct would reach the filter in protobuf's binary form.
   configuration:
     "@type": type.googleapis.com/google.protobuf.StringValue

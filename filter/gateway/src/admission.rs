@@ -7,15 +7,22 @@ use attache_protocol::error::{ApiError, ErrorKind};
 use attache_protocol::request::{ReasoningAmount, Request, Signature};
 use attache_protocol::wire::Fault;
 
+use crate::budget::{Ask, Fact, Facts};
 use crate::config::{Credentials, Delivery, suggest};
 use crate::failover::EXTRA_ATTEMPTS;
 use crate::gateway::{FIRST_TOKEN, FIRST_TOKEN_THINKING, Gateway, Limits, Route};
 use crate::headers::{CREDENTIAL_HEADERS, DELIVERY_HEADER, OTHER_PRIVATE, is_ours, protocol_headers};
-use crate::outcome::Around;
+use crate::metrics::Count;
+use crate::outcome::{Around, Effects};
 use crate::plan::{Circumstances, Plan, knows_conversations, plan};
 use crate::sticky::{SESSION_HEADERS, conversation};
 use crate::stream::GRACE;
 use crate::ticket::{ClientCredential, Policy, Progress, Ticket};
+
+mod budgets;
+
+use budgets::Planned;
+pub use budgets::{Verdict, Waiting};
 
 /// The longest name of a model, in bytes: no provider has one near it, and it stands in paths, headers and every attempt.
 const LONGEST_MODEL: usize = 512;
@@ -31,26 +38,33 @@ pub struct Admission {
     headers: Vec<(String, String)>,
     delivery: Option<Delivery>,
     session: Option<String>,
+    /// Headers that budgets name.
+    named: Vec<(String, String)>,
 }
 
 /// The body was good too: what goes to the attempts.
 #[derive(Debug)]
 pub struct Admitted {
     pub ticket: Ticket,
+    pub progress: Progress,
     /// The most attempts after the first.
     pub retries: usize,
     /// Milliseconds that one attempt may take until its head is let through.
     pub attempt_timeout: u64,
     /// Milliseconds for everything.
     pub total_timeout: u64,
+    /// What the answer's headers tell of its budgets.
+    pub headers: Vec<(String, String)>,
+    pub effects: Effects,
+    /// To be sent to the fleet's service; nobody waits for them.
+    pub asks: Vec<Ask>,
 }
 
 impl Admitted {
     /// The filter state that sends the first attempt.
     pub fn state(self) -> Vec<u8> {
-        let progress = Progress { number: 1, ..Progress::default() };
-        let entry = self.ticket.entry(progress.clone());
-        entry.state(&progress)
+        let entry = self.ticket.entry(self.progress.clone());
+        entry.state(&self.progress)
     }
 }
 
@@ -59,6 +73,14 @@ impl Admitted {
 pub struct Reject {
     pub protocol: Protocol,
     pub error: ApiError,
+    pub headers: Vec<(String, String)>,
+    pub counts: Vec<Count>,
+}
+
+impl Reject {
+    fn of(protocol: Protocol, error: ApiError) -> Box<Reject> {
+        Box::new(Reject { protocol, error, headers: Vec::new(), counts: Vec::new() })
+    }
 }
 
 /// The head of a request, as the shell reads it.
@@ -122,22 +144,21 @@ fn guess(path: &str, head: &Head<'_>) -> Protocol {
 
 impl Admission {
     /// Reads the head of a request.
-    pub fn begin(head: &Head<'_>, limits: &Limits) -> Result<Admission, Reject> {
+    pub fn begin(head: &Head<'_>, gateway: &Gateway) -> Result<Admission, Box<Reject>> {
+        let limits = &gateway.limits;
         let path = head.get(":path").unwrap_or_default();
         let Some((protocol, line)) = recognise(path) else {
             let protocol = guess(path, head);
             let known = "POST /v1/chat/completions (OpenAI), /v1/messages (Anthropic), /v1beta/models/{model}:generateContent and :streamGenerateContent (Gemini)";
             let path = path.split('?').next().unwrap_or_default();
             let message = format!("unknown path `{}`; served here: {known}", shorten(path));
-            return Err(Reject {
-                protocol,
-                error: ApiError::new(ErrorKind::NotFound, message).with_code("unknown_path"),
-            });
+            let error = ApiError::new(ErrorKind::NotFound, message).with_code("unknown_path");
+            return Err(Reject::of(protocol, error));
         };
         let reject = |kind, status, code: &str, message: String| {
             let mut error = ApiError::new(kind, message).with_code(code);
             error.status = status;
-            Err(Reject { protocol, error })
+            Err(Reject::of(protocol, error))
         };
         if let Some(method) = head.get(":method").filter(|method| *method != "POST") {
             let message = format!("this path takes POST, not {}", shorten(method));
@@ -148,7 +169,7 @@ impl Admission {
             .and_then(|length| length.parse::<u64>().ok())
             .is_some_and(|length| length > limits.body)
         {
-            return Err(Reject { protocol, error: too_large(limits) });
+            return Err(Reject::of(protocol, too_large(limits)));
         }
         if let Some(encoding) = head.get("content-encoding").filter(|encoding| *encoding != "identity") {
             let message = format!("the body is encoded as `{}`; send it plain", shorten(encoding));
@@ -173,37 +194,64 @@ impl Admission {
             .filter_map(|name| Some(((*name).to_owned(), head.get(name)?.to_owned())))
             .collect();
         let path = path.to_owned();
-        Ok(Admission { protocol, line, path, query, credential, headers, delivery, session })
+        let named = gateway.budgets.needs().iter().filter_map(|fact| match fact {
+            Fact::Header(name) => Some((name.clone(), head.get(name)?.to_owned())),
+            _ => None,
+        });
+        let named = named.collect();
+        Ok(Admission { protocol, line, path, query, credential, headers, delivery, session, named })
     }
 
-    /// Reads the body and plans.
-    pub fn admit(self, gateway: &Gateway, body: &[u8], around: &Around<'_>) -> Result<Admitted, Reject> {
+    /// Reads the body, plans, and asks the budgets. `outside`: what the shell knows of who sent it.
+    pub fn admit(
+        self,
+        gateway: &Gateway,
+        body: &[u8],
+        around: &Around<'_>,
+        outside: &dyn Facts,
+    ) -> Result<Verdict, Box<Reject>> {
         let protocol = self.protocol;
-        self.admitted(gateway, body, around).map_err(|error| Reject { protocol, error })
+        let fail = |error| Reject::of(protocol, error);
+        let text = text(body).map_err(fail)?;
+        let request = self.protocol.codec().decode_request(&self.line, text);
+        let request = request.map_err(|fault| fail(bad_request(fault)))?;
+        budgets::admit(self, gateway, &request, body, around, outside)
     }
 
-    fn admitted(self, gateway: &Gateway, body: &[u8], around: &Around<'_>) -> Result<Admitted, ApiError> {
-        let text = std::str::from_utf8(body).map_err(|error| {
-            let message = format!("the body is not valid UTF-8 (at byte {})", error.valid_up_to());
-            ApiError::new(ErrorKind::BadRequest, message).with_code("invalid_utf8")
-        })?;
-        if text.trim_ascii().is_empty() {
-            return Err(ApiError::new(ErrorKind::BadRequest, "the body is empty; expected a JSON object")
-                .with_code("empty_body"));
-        }
-        let request = self.protocol.codec().decode_request(&self.line, text).map_err(bad_request)?;
+    /// Who serves a request, and in which order.
+    fn choose<'g>(
+        &self,
+        gateway: &'g Gateway,
+        request: &Request<'_>,
+        body: &[u8],
+        around: &Around<'_>,
+    ) -> Result<Choice<'g>, ApiError> {
         let model = Some(&*request.model).filter(|model| model.len() <= LONGEST_MODEL);
         let route = model.and_then(|model| gateway.route(model));
         let route = route.ok_or_else(|| unknown_model(gateway, &request.model))?;
+        let known = knows_conversations(&route.targets);
+        let conversation = if known { conversation(self.session.as_deref(), request) } else { 0 };
+        let body_length = body.len() as u64;
+        let circumstances = Circumstances { now: around.now, store: around.store, conversation, body_length };
+        let plan = plan(route, &gateway.catalogue, request, &circumstances)?;
+        Ok(Choice { route, plan, conversation })
+    }
+
+    /// What goes to the attempts.
+    fn ticket(
+        self,
+        gateway: &Gateway,
+        request: &Request<'_>,
+        choice: Choice<'_>,
+        body: &[u8],
+        now: u64,
+    ) -> Planned {
+        let Choice { route, plan: Plan { steps: plan, home, reasons }, conversation } = choice;
         let body_length = body.len() as u64;
         let single = body_length > gateway.limits.replay;
-        let known = knows_conversations(&route.targets);
-        let conversation = if known { conversation(self.session.as_deref(), &request) } else { 0 };
-        let circumstances = Circumstances { now: around.now, store: around.store, conversation, body_length };
-        let Plan { steps: plan, home, reasons } = plan(route, &gateway.catalogue, &request, &circumstances)?;
         let passes =
             route.targets.iter().any(|target| target.provider.credentials == Credentials::Passthrough);
-        let policy = policy(gateway, route, &request, reasons, self.delivery, around.now);
+        let policy = policy(gateway, route, request, reasons, self.delivery, now);
         let attempt_timeout = attempt_timeout(&policy, request.stream);
         let retries = if single { 0 } else { plan.len() - 1 + EXTRA_ATTEMPTS };
         let ticket = Ticket {
@@ -213,7 +261,7 @@ impl Admission {
             stream: request.stream,
             view: View {
                 model: request.model.to_string(),
-                now: around.now / 1000,
+                now: now / 1000,
                 include_usage: request.include_usage,
                 sse: self.line.sse,
             },
@@ -226,11 +274,33 @@ impl Admission {
             policy,
             conversation,
             home,
+            terms: None,
         };
         // A stream's own end of time comes first: it can still be told.
         let total_timeout = route.total.millis + if request.stream { GRACE } else { 0 };
-        Ok(Admitted { ticket, retries, attempt_timeout, total_timeout })
+        let total = route.total.millis;
+        Planned { ticket, retries, total, attempt_timeout, total_timeout, downgraded: None }
     }
+}
+
+/// Who serves a request.
+struct Choice<'g> {
+    route: &'g Route,
+    plan: Plan,
+    conversation: u64,
+}
+
+/// The body as text.
+fn text(body: &[u8]) -> Result<&str, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        let message = format!("the body is not valid UTF-8 (at byte {})", error.valid_up_to());
+        ApiError::new(ErrorKind::BadRequest, message).with_code("invalid_utf8")
+    })?;
+    if text.trim_ascii().is_empty() {
+        let message = "the body is empty; expected a JSON object";
+        return Err(ApiError::new(ErrorKind::BadRequest, message).with_code("empty_body"));
+    }
+    Ok(text)
 }
 
 /// The route's limits and rules for this request.

@@ -3,9 +3,11 @@
 //! The head and the body of the request are derived from the ticket and the client's own body, never from what an
 //! earlier attempt left: all attempts share one header map. The answer's half is in [`crate::exchange`].
 
+use attache_protocol::anthropic::DEFAULT_MAX_TOKENS;
 use attache_protocol::codec::{Codec, Loss, Protocol, SameProtocol};
 use attache_protocol::error::{ApiError, ErrorKind};
 
+use crate::budget::Reservation;
 use crate::headers::{
     CLUSTER_HEADER, CREDENTIAL_HEADERS, HEAD_TIMEOUT_HEADER, KEY_OWNER_HEADERS, protocol_headers,
 };
@@ -53,6 +55,12 @@ impl Attempt {
     pub fn progress(&self) -> &Progress {
         &self.entry.progress
     }
+    pub fn reservation(&self) -> &Reservation {
+        &self.entry.progress.reservation
+    }
+    pub fn reservation_mut(&mut self) -> &mut Reservation {
+        &mut self.entry.progress.reservation
+    }
     pub fn entry(&self) -> &Entry {
         &self.entry
     }
@@ -78,6 +86,12 @@ impl Attempt {
     /// The client's codec.
     pub fn client(&self) -> &'static dyn Codec {
         self.ticket().protocol.codec()
+    }
+
+    /// The most tokens that each answer may have, where budgets say so.
+    pub fn output_limit(&self) -> Option<u64> {
+        let terms = self.ticket().terms.as_ref()?;
+        terms.output_limit(&self.step, &self.progress().reservation)
     }
 
     /// The head of this attempt's request.
@@ -145,7 +159,7 @@ impl Attempt {
         let respelled = self.row.dialect.respells();
         let others = self.ticket().mixed;
         let edited = model.is_some() || add_usage || respelled || others;
-        edited.then_some(SameProtocol { model, add_usage, others })
+        edited.then_some(SameProtocol { model, add_usage, others, output_limit: None })
     }
 
     /// Whether usage was asked for behind the client's back, and must not reach it.
@@ -168,9 +182,15 @@ impl Attempt {
             sse: self.ticket().view.sse,
         };
         let mut request = self.client().decode_request(&line, text).map_err(|_| unreadable())?;
-        // Where the provider's protocol requires a limit and the client gave none.
+        // Where the provider's protocol requires a limit and the client gave none. What the codec takes by itself is no wish
+        // of anybody, and leaves thinking its room.
+        let limit = Some(self.step.max_output_tokens).filter(|limit| *limit != DEFAULT_MAX_TOKENS);
         if self.row.protocol == Protocol::Anthropic && request.sampling.max_output_tokens.is_none() {
-            request.sampling.max_output_tokens = Some(self.step.max_output_tokens);
+            request.sampling.max_output_tokens = limit;
+        }
+        if let Some(limit) = self.output_limit() {
+            let own = request.sampling.max_output_tokens.unwrap_or(limit);
+            request.sampling.max_output_tokens = Some(own.min(limit));
         }
         Ok(Some(self.provider().encode_request(
             &request,

@@ -27,6 +27,7 @@ pub mod fleet;
 mod hash;
 mod headers;
 mod keys;
+mod moving;
 mod reserve;
 mod settle;
 mod slots;
@@ -43,7 +44,9 @@ pub use self::check::Known;
 use self::config::{BudgetConfig, OnExceed, OnFull};
 pub use self::fact::{Fact, Facts};
 pub use self::fleet::{Ask, Leased};
-pub use self::headers::headers;
+pub(crate) use self::hash::siphash;
+pub use self::headers::{Dollars, headers};
+pub use self::moving::Moving;
 pub use self::reserve::reserve;
 pub use self::settle::Settled;
 pub use self::window::{Calendar, Window};
@@ -57,6 +60,8 @@ use crate::store::Store;
 pub struct Budgets {
     budgets: Vec<Budget>,
     needs: Vec<Fact>,
+    /// Some budget's account depends on who answers.
+    moves: bool,
 }
 
 #[derive(Debug)]
@@ -85,6 +90,8 @@ pub struct Rule {
     default_rates: Option<Rates>,
     /// All pods of a fleet share it.
     fleet: Option<Leased>,
+    /// Its account depends on who answers: a request that goes on to another target may leave it for another one.
+    moves: bool,
 }
 
 /// An account that a request concerns.
@@ -97,7 +104,7 @@ pub struct Claim {
     keyed: Option<Keyed>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Keyed {
     budget: u64,
     /// The account of those for whom there is no room.
@@ -109,7 +116,7 @@ struct Keyed {
 /// What became of a request's claims.
 #[derive(Debug, PartialEq)]
 pub enum Decision {
-    Admitted(Admitted),
+    Admitted(Box<Admitted>),
     /// It depends on how many tokens the prompt has exactly: count them, and ask again.
     CountFirst,
     Refused(Refused),
@@ -125,8 +132,9 @@ pub enum Decision {
         until: u64,
     },
     /// The fleet's service must grant more first. These asks are to be sent; there are none where another worker has. It is
-    /// to be asked again once they are answered, at the latest after so many milliseconds where there are none.
+    /// to be asked again after so many milliseconds, and at once when an answer has come.
     Lease {
+        budget: String,
         asks: Vec<Ask>,
         again: u64,
     },
@@ -137,6 +145,8 @@ pub struct Admitted {
     pub reservation: Reservation,
     /// The most tokens that each answer may have, where that is less than it would have been.
     pub clamp: Option<u64>,
+    /// The budget that says so.
+    pub clamped_by: Option<String>,
     pub crossed: Vec<Crossed>,
     /// Budgets in shadow that would have refused it, or limited its answer.
     pub shadowed: Vec<String>,
@@ -230,7 +240,13 @@ impl Budgets {
         }
         needs.sort_unstable();
         needs.dedup();
-        Budgets { budgets, needs }
+        let moves = budgets.iter().any(|budget| budget.rule.moves);
+        Budgets { budgets, needs, moves }
+    }
+
+    /// Whether [`Budgets::moving`] may name any.
+    pub fn moves(&self) -> bool {
+        self.moves
     }
 
     pub fn is_empty(&self) -> bool {
@@ -244,13 +260,24 @@ impl Budgets {
 
     /// The accounts that a request concerns.
     pub fn claims(&self, facts: &dyn Facts) -> Vec<Claim> {
+        self.claims_of(facts, &|_| true)
+    }
+
+    /// Those of them that hang on the target, which `facts` name.
+    pub fn moving(&self, facts: &dyn Facts) -> Vec<Moving> {
+        let claims = self.claims_of(facts, &|budget| budget.rule.moves);
+        claims.into_iter().map(Moving::new).collect()
+    }
+
+    fn claims_of(&self, facts: &dyn Facts, wanted: &dyn Fn(&Budget) -> bool) -> Vec<Claim> {
         if self.budgets.is_empty() {
             return Vec::new();
         }
         let known: Vec<_> = self.needs.iter().map(|fact| (fact, facts.fact(fact))).collect();
         let value =
             |fact: &Fact| known.iter().find(|(name, _)| *name == fact).and_then(|(_, v)| v.as_deref());
-        self.budgets.iter().filter_map(|budget| budget.claim(&value)).collect()
+        let wanted = self.budgets.iter().filter(|budget| wanted(budget));
+        wanted.filter_map(|budget| budget.claim(&value)).collect()
     }
 }
 
@@ -288,6 +315,14 @@ impl Budget {
 impl Claim {
     pub fn budget(&self) -> &str {
         &self.rule.name
+    }
+    /// Its limit is in dollars, and it neither has prices of its own for models of unknown price nor only watches.
+    pub fn needs_prices(&self) -> bool {
+        self.rule.unit == Unit::Usd && self.rule.default_rates.is_none() && !self.rule.shadow
+    }
+    /// A shorter answer takes less of it.
+    pub fn clamps(&self) -> bool {
+        self.rule.unit.clamps() && !self.rule.shadow
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::budget::config::{BudgetConfig, FleetConfig};
 use crate::catalogue::CatalogueEntry;
 use crate::duration::Duration;
 use crate::failover::Action;
@@ -28,6 +29,11 @@ pub struct Config {
     /// Models beside those of the built-in catalogue, and figures that override its own.
     #[serde(default)]
     pub catalogue: Vec<CatalogueEntry>,
+    /// What may be spent, by whom and on what. A request must be admitted by every budget that it concerns.
+    #[serde(default)]
+    pub budgets: Vec<BudgetConfig>,
+    /// The service by which pods share the budgets of `scope: fleet`.
+    pub fleet: Option<FleetConfig>,
 }
 
 /// When the circuit of a target or a key opens, and for how long it is left alone.

@@ -10,6 +10,12 @@ pub const ATTEMPTS_HEADER: &str = "x-attache-attempts";
 pub const LOST_HEADER: &str = "x-attache-lost";
 /// Every attempt with its class and milliseconds, where there was more than one, or an error.
 pub const ATTEMPT_LOG_HEADER: &str = "x-attache-attempt-log";
+/// What budgets did to a request: `team;clamp=512`, `team;downgrade`, `team;shadow`, `team;reject` (RFC 9651).
+pub const BUDGET_HEADER: &str = "x-attache-budget";
+/// RFC 9110, section 10.2.3.
+pub const RETRY_AFTER: &str = "retry-after";
+/// `false`: the SDKs of OpenAI and Anthropic do not ask again by themselves (`_base_client.py`, `_should_retry`).
+pub const SHOULD_RETRY: &str = "x-should-retry";
 /// Beside [`crate::exchange::RETRY_STATUS`]: whole seconds that the router waits before the next attempt.
 pub const WAIT_HEADER: &str = "x-attache-wait";
 /// Beside them: nobody has read the body, and it may never end.

@@ -7,6 +7,7 @@ use attache_protocol::response::Usage;
 
 use crate::relay::Relay;
 use crate::ticket::Policy;
+use crate::tokens::Meter;
 
 /// A stream under way. Times are Unix times in milliseconds.
 pub struct Stream {
@@ -27,6 +28,10 @@ pub struct Stream {
     pub held: usize,
     /// Output made while the head is held.
     pub pending: Vec<u8>,
+    /// `None`: no budget concerns it.
+    pub meter: Option<Meter>,
+    /// When a budget ended it.
+    pub stopped: Option<u64>,
     pace: Pace,
     overdue: Option<(ApiError, u64)>,
 }
@@ -46,7 +51,7 @@ struct Pace {
 pub const GRACE: u64 = 1000;
 
 impl Stream {
-    pub fn new(decoder: Box<dyn StreamDecoder>, relay: Relay, now: u64) -> Self {
+    pub fn new(decoder: Box<dyn StreamDecoder>, relay: Relay, meter: Option<Meter>, now: u64) -> Self {
         Stream {
             decoder,
             relay,
@@ -60,6 +65,8 @@ impl Stream {
             whole: false,
             held: 0,
             pending: Vec::new(),
+            meter,
+            stopped: None,
             pace: Pace { last: now, working: false, generated: 0, window: now },
             overdue: None,
         }
@@ -103,6 +110,28 @@ impl Stream {
         self.finished && self.live && !self.closed && now.saturating_sub(self.pace.last) >= policy.idle
     }
 
+    /// Tokens of the answer so far, as they were reported or counted.
+    pub fn counted(&self) -> u64 {
+        let counted = self.meter.as_ref().map_or(0, Meter::tokens);
+        counted.max(self.usage.output.unwrap_or(0))
+    }
+
+    /// Tokens of the answer so far, of which there are surely so many.
+    pub fn surely(&self) -> u64 {
+        let counted = self.meter.as_ref().map_or(0, |meter| meter.tokens().saturating_sub(meter.doubt()));
+        counted.max(self.usage.output.unwrap_or(0))
+    }
+
+    /// A budget ended it, and the provider goes on all the same.
+    pub fn is_ignored(&self, now: u64) -> bool {
+        self.stopped.is_some_and(|since| now.saturating_sub(since) >= GRACE)
+    }
+
+    /// Writes the end of an answer that is cut for length.
+    pub fn stop(&mut self, usage: &Usage, out: &mut Vec<u8>) {
+        let _ = (usage, out);
+    }
+
     /// Notes the error for the next piece. `true`: none has come for too long.
     pub fn overdue(&mut self, error: ApiError, now: u64) -> bool {
         match &self.overdue {
@@ -127,10 +156,13 @@ impl Stream {
             self.failed = Some(error.clone());
             return Some(Vec::new());
         }
-        let Stream { decoder, relay, usage, token, failed, withheld, finished, pace, .. } = self;
+        let Stream { decoder, relay, usage, token, failed, withheld, finished, meter, pace, .. } = self;
         let mut out = Vec::new();
         let mut sink = |event: &StreamEvent<'_>| {
             pace.event(event, *token, now);
+            if let Some(meter) = meter {
+                meter.event(event);
+            }
             let mute = !*token;
             *token |= event.is_token();
             match event {

@@ -9,6 +9,8 @@ use attache_protocol::codec::{Protocol, View};
 use attache_protocol::error::ErrorKind;
 use serde::{Deserialize, Serialize};
 
+use crate::bill::Terms;
+use crate::budget::{Reservation, Used};
 use crate::config::Credentials;
 use crate::failover::Action;
 use crate::gateway::{Key, Target};
@@ -18,7 +20,7 @@ use crate::provider::{self, Row};
 /// Ends the cluster's name: no name of a provider has one (`gateway.rs`), and the chart's matcher counts on it.
 const CLUSTER_END: u8 = b'/';
 /// Raise it with every change of [`Ticket`], [`Step`] or [`Progress`]: their encoding does not describe itself.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 /// The cluster through which streams go that are delivered whole: see the chart's `_whole.tpl`.
 const WHOLE_CLUSTER: &str = "whole";
 /// In place of a cluster: nothing more is to be tried. No entry of the matcher begins so, and the router answers by itself.
@@ -51,6 +53,8 @@ pub struct Ticket {
     pub conversation: u64,
     /// The target that comes first when all are well.
     pub home: u8,
+    /// `None`: no budget concerns it.
+    pub terms: Option<Terms>,
 }
 
 /// The route's limits and rules, for this request. Times in milliseconds.
@@ -168,6 +172,10 @@ pub struct Progress {
     pub again: bool,
     /// Attempts that are over, in order.
     pub log: Vec<Tried>,
+    /// What is held in the budgets' accounts.
+    pub reservation: Reservation,
+    /// What failed attempts are known to have used, each with its target.
+    pub failed: Vec<(u8, Used)>,
 }
 
 /// One attempt that is over.
@@ -183,7 +191,13 @@ pub struct Tried {
 }
 
 impl Tried {
+    /// In place of a class: a budget did not let the exchange go there.
+    pub const OVER_BUDGET: u8 = 254;
+
     pub fn class_name(&self) -> &'static str {
+        if self.class == Tried::OVER_BUDGET {
+            return "budget_exceeded";
+        }
         ErrorKind::ALL.get(usize::from(self.class)).map_or("ok", |kind| kind.name())
     }
 }

@@ -17,6 +17,8 @@ use attache_gateway::store::Store;
 pub enum Body {
     Request = 0,
     Response = 1,
+    /// The message of a call's answer.
+    CallResponse = 5,
     PluginConfiguration = 7,
 }
 
@@ -32,6 +34,7 @@ const OK: u32 = 0;
 const COUNTER: u32 = 0;
 const NO_GRPC_STATUS: i32 = -1;
 /// `proxy_stream_type_t`
+const REQUEST: u32 = 0;
 const RESPONSE: u32 = 1;
 
 #[link(wasm_import_module = "env")]
@@ -238,6 +241,17 @@ pub fn now() -> u64 {
     if status == OK { nanoseconds / 1_000_000 } else { 0 }
 }
 
+/// Calls a method of a gRPC service; from a callback of the root context, whose `on_grpc_call_response` gets the answer.
+/// Returns the call's token, or nothing where Envoy could not even try.
+///
+/// The SDK's own function, since only it can tell the SDK whose the answer is. It panics on a status that Envoy gives only for
+/// a target that it cannot read.
+pub fn call(target: &str, service: &str, method: &str, message: &[u8], milliseconds: u64) -> Option<u32> {
+    let timeout = std::time::Duration::from_millis(milliseconds);
+    proxy_wasm::hostcalls::dispatch_grpc_call(target, service, method, Vec::new(), Some(message), timeout)
+        .ok()
+}
+
 /// Calls the root context's `on_tick` so often; 0: no more.
 pub fn tick_every(milliseconds: u32) {
     // SAFETY: no pointers.
@@ -248,6 +262,12 @@ pub fn tick_every(milliseconds: u32) {
 pub fn act_for(context: u32) {
     // SAFETY: no pointers.
     unsafe { proxy_set_effective_context(context) };
+}
+
+/// Lets a held request go. Envoy does so after the callback has returned.
+pub fn release_request() {
+    // SAFETY: no pointers.
+    unsafe { proxy_continue_stream(REQUEST) };
 }
 
 /// Lets a held answer go. Envoy does so after the callback has returned.

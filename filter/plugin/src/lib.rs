@@ -3,7 +3,10 @@
 //! One binary stands in two places and is told which by its configuration's `role`: [`listener`] sees a client's request
 //! once, [`upstream`] sees every attempt at a provider.
 
+mod desk;
+mod fleet;
 mod host;
+mod identity;
 mod listener;
 mod upstream;
 mod watch;
@@ -32,6 +35,7 @@ struct Root {
     role: Role,
     counters: Rc<Counters>,
     watch: Rc<watch::Watch>,
+    desk: Rc<desk::Desk>,
 }
 
 #[derive(Default)]
@@ -61,7 +65,11 @@ impl Role {
     }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, size: usize) {
+        self.desk.answered(token, status, size);
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
@@ -69,6 +77,12 @@ impl RootContext for Root {
         match read(&bytes).and_then(|role| role.stands_right()) {
             Ok(role) => {
                 store::prepare(&host::Shared);
+                let calls = match &role {
+                    Role::Gateway(gateway) => fleet::Calls::new(gateway.clone(), self.counters.clone()),
+                    Role::Provider | Role::Unconfigured => fleet::Calls::default(),
+                };
+                let workload = identity::Workload::read();
+                self.desk = Rc::new(desk::Desk::new(workload, self.counters.clone(), calls));
                 self.role = role;
                 true
             }
@@ -80,7 +94,11 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        self.watch.tick();
+        match &self.role {
+            Role::Gateway(_) => self.desk.tick(),
+            Role::Provider => self.watch.tick(),
+            Role::Unconfigured => {}
+        }
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -90,7 +108,9 @@ impl RootContext for Root {
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let counters = self.counters.clone();
         match &self.role {
-            Role::Gateway(gateway) => Some(Box::new(listener::Listener::new(gateway.clone(), counters))),
+            Role::Gateway(gateway) => {
+                Some(Box::new(listener::Listener::new(id, gateway.clone(), counters, self.desk.clone())))
+            }
             Role::Provider => Some(Box::new(upstream::Upstream::new(id, counters, self.watch.clone()))),
             Role::Unconfigured => None,
         }

@@ -154,7 +154,7 @@ pub trait Codec: Sync {
 }
 
 /// What a same-protocol request needs changed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SameProtocol<'e> {
     /// The provider's name of the model, when it differs from what the client wrote.
     pub model: Option<&'e str>,
@@ -165,6 +165,16 @@ pub struct SameProtocol<'e> {
     ///
     /// [`Signature::may_be_carried`]: crate::request::Signature::may_be_carried
     pub others: bool,
+    /// The most tokens that each answer may have: where the client asked for more or said nothing, this is asked for, in
+    /// the client's own spelling. Thinking makes do with what is below it.
+    pub output_limit: Option<u64>,
+}
+
+impl SameProtocol<'_> {
+    /// Whether nothing is wanted: the body goes as it came, unread.
+    pub fn is_nothing(&self) -> bool {
+        *self == SameProtocol::default()
+    }
 }
 
 /// A provider's stream → events. Bytes come in any pieces; events obey [`crate::event::Grammar`].

@@ -38,6 +38,8 @@ pub(super) enum Reach {
     Ask,
     /// What has been granted.
     Granted,
+    /// The same and one slice more.
+    Ahead,
 }
 
 /// One reservation.
@@ -123,8 +125,13 @@ impl Account {
     }
     /// What is left. Call [`Account::roll`] first; so with all below.
     pub fn left(&self, rule: &Rule, reach: Reach) -> u64 {
-        let granted = self.grant.as_ref().filter(|_| reach == Reach::Granted).map(Grant::covers);
-        granted.unwrap_or(u64::MAX).min(rule.limit).saturating_sub(self.used())
+        let granted = self.grant.as_ref().map_or(0, Grant::covers);
+        let reached = match reach {
+            Reach::Limit | Reach::Ask => rule.limit,
+            Reach::Granted => granted,
+            Reach::Ahead => granted.saturating_add(self.grant.as_ref().map_or(0, |grant| grant.slice(rule))),
+        };
+        reached.min(rule.limit).saturating_sub(self.used())
     }
     /// What is left to the whole fleet, as far as this pod knows.
     pub fn remaining(&self, rule: &Rule) -> u64 {

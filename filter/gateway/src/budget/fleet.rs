@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use self::counter::Counter;
 pub(super) use self::grant::Grant;
 pub(super) use self::link::{Link, prepare};
-pub use self::wire::{METHOD, SERVICE, target};
+pub use self::wire::{METHOD, SERVICE, TARGET};
 use super::Reservation;
 use super::Rule;
 use super::account::Account;
@@ -35,8 +35,8 @@ use crate::config::Fault;
 use crate::metrics::{self, Count};
 use crate::outcome::{Around, Note};
 
-/// The Envoy cluster that leads to the service.
-pub const CLUSTER: &str = "fleet";
+/// Milliseconds that a request may wait for the service in all.
+pub const PATIENCE: u64 = 2000;
 /// A worker that asks may be answered for so much longer than its call lasts, in milliseconds; then another one asks.
 const GRACE: u64 = 1000;
 /// What has not been used for so long is given back.

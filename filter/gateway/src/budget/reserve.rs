@@ -31,7 +31,7 @@ struct Draft<'c> {
     reach: Reach,
     /// Of the fleet's service, where it matters.
     link: Link,
-    patient: bool,
+    patience: Option<u64>,
 }
 
 /// Reserves for a request. All its budgets admit it, or it holds nothing.
@@ -53,10 +53,16 @@ pub fn reserve(around: &Around<'_>, claims: &[Claim], want: &Want) -> Decision {
             }
             Err(full) => return Decision::Refused(full.refused),
         }
-        match ask(around, &drafts, &mut asks) {
-            Lacks::Nothing => {}
-            Lacks::News => continue,
-            Lacks::Grants => return Decision::Lease { asks, again: SHORTLY },
+        if let Some(draft) = drafts.iter().find(|draft| draft.lacks() > 0) {
+            // The fewer tokens it is known to need, the fewer are asked for.
+            if vague(want) {
+                return Decision::CountFirst;
+            }
+            let budget = draft.claim.rule.name.clone();
+            match ask(around, &drafts, &mut asks) {
+                Lacks::Grants => return Decision::Lease { budget, asks, again: SHORTLY },
+                Lacks::Nothing => continue,
+            }
         }
         let mut reservation = Reservation { output: plan.output, items: Vec::new() };
         let told = (&mut crossed, &mut asks);
@@ -64,14 +70,15 @@ pub fn reserve(around: &Around<'_>, claims: &[Claim], want: &Want) -> Decision {
             let standings =
                 drafts.iter().map(|draft| draft.state.standing(&draft.claim.rule, draft.now)).collect();
             let clamp = (plan.output < want.output()).then_some(plan.output / want.answers());
-            return Decision::Admitted(Admitted {
+            return Decision::Admitted(Box::new(Admitted {
                 reservation,
+                clamped_by: plan.clamped_by.filter(|_| clamp.is_some()),
                 clamp,
                 crossed,
                 shadowed: plan.shadowed,
                 standings,
                 asks,
-            });
+            }));
         }
         crossed.extend(reservation.release(around).crossed);
     }
@@ -98,7 +105,6 @@ fn look<'c>(
     let mut pages = BTreeMap::new();
     let fleet = claims.iter().any(|claim| claim.rule.fleet.is_some());
     let link = if fleet { Link::read(around.store) } else { Link::default() };
-    let patient = around.now < want.patience;
     let mut drafts: Vec<Draft<'c>> = Vec::with_capacity(claims.len());
     for claim in claims {
         let account = match &claim.keyed {
@@ -107,7 +113,7 @@ fn look<'c>(
         };
         let page = pages.entry(slot(account)).or_insert_with(|| Page::read(around.store, slot(account)));
         let (state, now, reach) = (Account::default(), around.now, Reach::Limit);
-        let mut draft = Draft { claim, account, state, now, amount: 0, reach, link, patient };
+        let mut draft = Draft { claim, account, state, now, amount: 0, reach, link, patience: want.patience };
         draft.read(page, around.now);
         drafts.push(draft);
     }
@@ -123,8 +129,12 @@ impl Draft<'_> {
             None => Reach::Limit,
             Some(fleet) if self.link.is_down() && fleet.closed => Reach::Granted,
             Some(_) if self.link.is_down() => Reach::Limit,
-            Some(_) if self.dry().is_some() || !self.patient => Reach::Granted,
-            Some(_) => Reach::Ask,
+            Some(_) if self.dry().is_some() => Reach::Granted,
+            Some(_) => match self.patience {
+                None => Reach::Ahead,
+                Some(until) if until <= now => Reach::Granted,
+                Some(_) => Reach::Ask,
+            },
         };
     }
     fn left(&self) -> u64 {
@@ -145,7 +155,12 @@ impl Draft<'_> {
     /// What it needs of this many tokens of a prompt, and of each token of the answers.
     fn need(&self, input: u64, want: &Want) -> Option<(u64, u64)> {
         let rule = &self.claim.rule;
-        need(rule.unit, input, want.rates.as_ref().or(rule.default_rates.as_ref()))
+        let own = rule.default_rates.filter(|_| want.unpriced || want.rates.is_none());
+        let rates = match (want.rates, own) {
+            (Some(known), Some(own)) => Some(known.worst(own)),
+            (known, own) => known.or(own),
+        };
+        need(rule.unit, input, rates.as_ref())
     }
     /// Until when its account will count.
     fn until(&self, want: &Want) -> u64 {
@@ -161,7 +176,7 @@ impl Draft<'_> {
     /// Milliseconds until this may fit; `None`: it never will.
     fn wait(&self, amount: u64) -> Option<u64> {
         let wait = self.state.wait(&self.claim.rule, amount)?;
-        if self.reach != Reach::Granted {
+        if matches!(self.reach, Reach::Limit | Reach::Ask) {
             return Some(wait);
         }
         if self.link.is_down() {
@@ -186,6 +201,8 @@ impl Draft<'_> {
 struct Plan {
     /// Tokens of all answers together.
     output: u64,
+    /// The budget that limits it most.
+    clamped_by: Option<String>,
     shadowed: Vec<String>,
 }
 
@@ -202,13 +219,14 @@ enum Fit {
 /// Whether all admit it, and with how long an answer; the amounts go into the drafts.
 fn decide(drafts: &mut [Draft<'_>], want: &Want) -> Result<Plan, Decision> {
     let mut output = want.output();
-    let mut unsure = false;
+    let (mut unsure, mut clamped_by) = (false, None);
     for draft in drafts.iter().filter(|draft| draft.claim.on_exceed == OnExceed::Clamp) {
         if let Some(most) = most_output(draft, want.input.high, want).filter(|most| *most < output) {
             // A shorter prompt leaves more for the answer.
             unsure |= vague(want) && most_output(draft, want.input.low, want) != Some(most);
             if most >= want.answers() {
                 output = most - most % want.answers();
+                clamped_by = Some(draft.claim.rule.name.clone());
             }
         }
     }
@@ -227,7 +245,7 @@ fn decide(drafts: &mut [Draft<'_>], want: &Want) -> Result<Plan, Decision> {
     match failures.into_iter().max_by_key(weight) {
         Some(decision) => Err(decision),
         None if unsure => Err(Decision::CountFirst),
-        None => Ok(Plan { output, shadowed }),
+        None => Ok(Plan { output, clamped_by, shadowed }),
     }
 }
 
@@ -333,11 +351,11 @@ fn lease(around: &Around<'_>, drafts: &mut [Draft<'_>], want: &Want) -> Result<(
 }
 
 /// What a request lacks before it can be admitted.
+#[derive(PartialEq)]
 enum Lacks {
-    Nothing,
     Grants,
     /// Nothing any more: another worker has had an answer.
-    News,
+    Nothing,
 }
 
 /// Asks the fleet's service for what has not been granted yet, unless another worker does.
@@ -358,14 +376,13 @@ fn ask(around: &Around<'_>, drafts: &[Draft<'_>], asks: &mut Vec<Ask>) -> Lacks 
                 Err(_) => (Vec::new(), Some(None)),
             }
         });
-        match (asked, &lacks) {
-            (Some(Some(ask)), _) => {
+        match asked {
+            Some(None) => {}
+            Some(Some(ask)) => {
                 asks.extend(ask);
                 lacks = Lacks::Grants;
             }
-            (Some(None), Lacks::Nothing) => lacks = Lacks::News,
-            (Some(None), _) => {}
-            (None, _) => lacks = Lacks::Grants,
+            None => lacks = Lacks::Grants,
         }
     }
     lacks

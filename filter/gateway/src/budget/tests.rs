@@ -46,6 +46,7 @@ pub(super) fn rule(limit: u64, window: Window) -> Rule {
         shadow: false,
         charge_failed: false,
         default_rates: None,
+        moves: false,
         fleet: None,
     }
 }
@@ -93,10 +94,11 @@ fn want(input: u64, output: u64) -> Want {
         most_output: 1_000_000,
         candidates: 1,
         rates: Some(RATES),
+        unpriced: false,
         expires: T0 + 600_000,
         since: T0,
         downgraded: false,
-        patience: 0,
+        patience: None,
     }
 }
 
@@ -129,7 +131,7 @@ impl Bench {
     }
     fn admit(&self, want: &Want) -> Admitted {
         match self.reserve(want) {
-            Decision::Admitted(admitted) => admitted,
+            Decision::Admitted(admitted) => *admitted,
             other => panic!("{other:?}"),
         }
     }

@@ -179,10 +179,11 @@ pub fn slot(claim: &Claim) -> String {
         most_output: 1,
         candidates: 1,
         rates: Some(Rates::default()),
+        unpriced: false,
         expires: 1,
         since: 0,
         downgraded: false,
-        patience: 0,
+        patience: None,
     };
     let decision = reserve(&Around { now: BEGIN, store: &spy }, std::slice::from_ref(claim), &want);
     assert!(matches!(decision, Decision::Admitted(_)));

@@ -178,10 +178,11 @@ impl World {
             most_output: 120,
             candidates: dice.below(3),
             rates: Some(RATES),
+            unpriced: false,
             expires,
             since: now,
             downgraded: false,
-            patience: 0,
+            patience: None,
         };
         let act = self.act(worker, key, request, now, Doing::Reserve { expires });
         let claims = act.claims.clone();
@@ -190,7 +191,7 @@ impl World {
         let act = view.act.into_inner();
         match decision {
             Decision::Admitted(admitted) => {
-                let reservation = self.admitted(admitted, &act, &want);
+                let reservation = self.admitted(*admitted, &act, &want);
                 self.live.borrow_mut().push(Live { request, worker, key, input: high, reservation });
             }
             Decision::Refused(refused) => {

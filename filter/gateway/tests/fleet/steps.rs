@@ -79,9 +79,11 @@ pub struct Tally {
     pub lost: u64,
     pub counted_again: u64,
     pub interrupted: u64,
-    /// The most beyond a limit, per mille of it: with a good service and `closed`; where the service was down with `open`; where
-    /// it forgot what it had counted.
+    /// The most beyond a limit, per mille of it: with a good service, or `closed`; the same where requests went ahead of their
+    /// grants, which is at most a slice for each pod; where the service was down with `open`; where it forgot what it had
+    /// counted.
     pub overshoot: u64,
+    pub overshoot_ahead: u64,
     pub overshoot_open: u64,
     pub overshoot_forgot: u64,
     /// The most of a limit, per mille, that nobody had used when a request was refused that would have fitted.
@@ -105,6 +107,7 @@ impl Tally {
         self.counted_again += other.counted_again;
         self.interrupted += other.interrupted;
         self.overshoot = self.overshoot.max(other.overshoot);
+        self.overshoot_ahead = self.overshoot_ahead.max(other.overshoot_ahead);
         self.overshoot_open = self.overshoot_open.max(other.overshoot_open);
         self.overshoot_forgot = self.overshoot_forgot.max(other.overshoot_forgot);
         self.left_over = self.left_over.max(other.left_over);

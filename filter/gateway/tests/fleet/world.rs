@@ -46,7 +46,8 @@ struct Waiting {
     worker: usize,
     key: u64,
     tokens: u64,
-    patience: u64,
+    /// `None`: it cannot wait.
+    patience: Option<u64>,
     looks: u64,
 }
 
@@ -70,6 +71,8 @@ pub struct World {
     window: Length,
     open: bool,
     trouble: Trouble,
+    /// Some requests cannot wait, and go ahead of what was granted.
+    ahead: bool,
     clock: Cell<u64>,
     live: RefCell<Vec<Live>>,
     waiting: RefCell<Vec<Waiting>>,
@@ -165,6 +168,7 @@ impl World {
             window,
             open,
             trouble,
+            ahead: dice.below(4) == 0,
             clock: Cell::new(clock),
             live: RefCell::default(),
             waiting: RefCell::default(),
@@ -267,7 +271,7 @@ impl World {
             worker: dice.below(WORKERS as u64) as usize,
             key: dice.below(KEYS),
             tokens: 2 + dice.below(most),
-            patience: self.now(pod) + PATIENCE,
+            patience: (!self.ahead || dice.below(3) > 0).then(|| self.now(pod) + PATIENCE),
             looks: 0,
         };
         self.reserve(waiting, depth);
@@ -300,6 +304,7 @@ impl World {
             most_output: 1000,
             candidates: 1,
             rates: Some(RATES),
+            unpriced: false,
             expires: now + 10_000_000,
             since: now,
             downgraded: false,
@@ -339,7 +344,7 @@ impl World {
             Decision::Refused(refused) => {
                 self.tally.borrow_mut().refused += 1;
                 // Who has waited for too long has what is there already.
-                if refused.why == Why::Spent && now < patience {
+                if refused.why == Why::Spent && patience.is_some_and(|patience| now < patience) {
                     self.refused(key, self.cell(now), amount);
                 }
             }
@@ -360,8 +365,11 @@ impl World {
         } else if self.forgot.get() {
             tally.overshoot_forgot = tally.overshoot_forgot.max(over);
         } else {
-            tally.overshoot = tally.overshoot.max(over);
-            assert!(all <= self.limit, "the fleet has spent {all} of {}", self.limit);
+            let slice = (self.limit * self.per_cent / 100).max(self.scale());
+            let slices = if self.ahead { slice * self.pods.len() as u64 } else { 0 };
+            let most = if self.ahead { &mut tally.overshoot_ahead } else { &mut tally.overshoot };
+            *most = (*most).max(over);
+            assert!(all <= self.limit + slices, "the fleet has spent {all} of {}", self.limit);
         }
         drop(tally);
         self.live.borrow_mut().push(live);
@@ -377,7 +385,7 @@ impl World {
     /// Where nothing went wrong, what is left lies in the slices of others, or on its way.
     fn refused(&self, key: u64, cell: u64, amount: u64) {
         let left = self.limit.saturating_sub(self.sums(key, cell, 0).1);
-        if self.was_down.get() || self.forgot.get() || self.disturbed.get() || left < amount {
+        if self.ahead || self.was_down.get() || self.forgot.get() || self.disturbed.get() || left < amount {
             return;
         }
         let mut tally = self.tally.borrow_mut();

@@ -144,7 +144,7 @@ pub fn requests() {
 /// Whatever is read can be asked for everything that a gateway asks.
 fn read_and_write(protocol: Protocol, line: &Line, text: &str, findings: &mut Findings) {
     let codec = protocol.codec();
-    let edits = SameProtocol { model: Some(MODEL), add_usage: true, others: true };
+    let edits = SameProtocol { model: Some(MODEL), add_usage: true, others: true, output_limit: Some(50) };
     codec.edit_request(text, &Dialect::STANDARD, &edits);
     let request = match codec.decode_request(line, text) {
         Ok(request) => request,

@@ -19,6 +19,7 @@ mod answer;
 mod carried;
 mod error;
 mod hostile;
+mod limit;
 mod recording;
 mod relay;
 mod request;
@@ -40,6 +41,8 @@ laws! {
     requests_are_stable_in_their_own_protocol = request::are_stable;
     requests_cross_to_other_protocols = request::cross;
     requests_with_the_same_protocol_keep_their_bytes = relay::requests_keep_their_bytes;
+    output_limits_are_brought_down = limit::same_protocol;
+    output_limits_are_kept_in_other_protocols = limit::other_protocols;
     usage_is_hidden_and_nothing_else = relay::usage_is_hidden;
     answers_are_stable_in_their_own_protocol = answer::are_stable;
     answers_cross_to_other_protocols = answer::cross;

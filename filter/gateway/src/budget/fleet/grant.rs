@@ -81,6 +81,11 @@ impl Grant {
         (self.counter.limit(rule) * per_cent / 100).max(1)
     }
 
+    /// The largest slice.
+    pub fn slice(&self, rule: &Rule) -> u64 {
+        self.most(rule).saturating_mul(self.counter.scale)
+    }
+
     /// Hits that were left for all pods, as far as this one was told.
     fn free(&self, rule: &Rule) -> u64 {
         self.counter.limit(rule).saturating_sub(self.taken.saturating_sub(self.returned))

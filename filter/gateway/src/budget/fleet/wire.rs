@@ -5,6 +5,10 @@
 
 pub const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
 pub const METHOD: &str = "ShouldRateLimit";
+/// `GrpcService { envoy_grpc { cluster_name: "fleet" } }` (`grpc_service.pb.go`, config/core/v3): the Envoy cluster that leads
+/// there. The bare name would do for most names, but Envoy 1.40 tries to read it as this message first, and dies of one that
+/// can be (`empty`).
+pub const TARGET: &str = "\x0a\x07\x0a\x05fleet";
 
 /// One counter, and by how much it goes up; by 0 it is only read.
 pub struct Descriptor<'a> {
@@ -82,16 +86,6 @@ fn status(bytes: &[u8]) -> Option<Status> {
         }
     }
     Some(status)
-}
-
-/// `GrpcService { envoy_grpc { cluster_name } }` (`grpc_service.pb.go`, config/core/v3), by which Envoy is told where the service
-/// is. The bare name would do for most names, but Envoy 1.40 tries to read it as this message first, and dies of one that
-/// can be (`empty`).
-pub fn target(cluster: &str) -> Vec<u8> {
-    let (mut inner, mut outer) = (Vec::new(), Vec::new());
-    bytes(&mut inner, 1, cluster.as_bytes());
-    bytes(&mut outer, 1, &inner);
-    outer
 }
 
 fn varint(to: &mut Vec<u8>, mut number: u64) {
@@ -182,7 +176,10 @@ mod tests {
             request("attache", &[Descriptor { key: "hour", value: "{b/tokens/0}".to_owned(), hits: 300 }]);
         let expected = b"\x0a\x07attache\x12\x1b\x0a\x14\x0a\x04hour\x12\x0c{b/tokens/0}\x1a\x03\x08\xac\x02";
         assert_eq!(request, expected);
-        assert_eq!(target("fleet"), b"\x0a\x07\x0a\x05fleet");
+        let (mut inner, mut outer) = (Vec::new(), Vec::new());
+        bytes(&mut inner, 1, b"fleet");
+        bytes(&mut outer, 1, &inner);
+        assert_eq!(TARGET.as_bytes(), outer);
     }
 
     #[test]

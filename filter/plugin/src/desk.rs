@@ -1,0 +1,163 @@
+//! Requests that wait for their budgets, reservations that nobody settled, and what the fleet has granted: looked after several
+//! times a second.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+
+use attache_gateway::budget::{Ask, Reservation};
+use attache_gateway::ledger;
+use attache_gateway::outcome::Around;
+
+use crate::Counters;
+use crate::fleet::Calls;
+use crate::host::{self, Shared};
+use crate::identity::Workload;
+use crate::listener::{Again, Case};
+
+/// Milliseconds between two looks, at most.
+const PERIOD: u64 = 100;
+/// Requests of one worker that may wait at a time: each holds its body.
+const SEATS: usize = 1000;
+/// Milliseconds after its end in which who answered an exchange has surely settled it.
+const LATER: u64 = 1000;
+
+/// What the root context of the listener's filter keeps.
+#[derive(Default)]
+pub struct Desk {
+    pub workload: Workload,
+    counters: Rc<Counters>,
+    calls: Calls,
+    /// By the context's number, which is the order in which they came.
+    waiting: RefCell<BTreeMap<u32, Seat>>,
+    /// Filter states of exchanges that are over, and when to look at them.
+    later: RefCell<VecDeque<(u64, Vec<u8>)>>,
+    /// Milliseconds between two ticks; 0: there are none.
+    period: Cell<u64>,
+}
+
+struct Seat {
+    /// When to ask.
+    due: u64,
+    /// Or when the fleet's service has answered.
+    leases: bool,
+    case: Weak<RefCell<Case>>,
+}
+
+impl Desk {
+    pub fn new(workload: Workload, counters: Rc<Counters>, calls: Calls) -> Desk {
+        Desk { workload, counters, calls, ..Desk::default() }
+    }
+
+    /// A request waits. `false`: too many do already.
+    pub fn seat(&self, id: u32, case: &Rc<RefCell<Case>>, now: u64, again: Again) -> bool {
+        let Ok(mut waiting) = self.waiting.try_borrow_mut() else { return false };
+        if waiting.len() >= SEATS {
+            return false;
+        }
+        let case = Rc::downgrade(case);
+        waiting.insert(id, Seat { due: now + again.millis, leases: again.leases, case });
+        drop(waiting);
+        self.pace(now);
+        true
+    }
+
+    pub fn forget(&self, id: u32) {
+        if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
+            waiting.remove(&id);
+        }
+    }
+
+    /// The exchange of this filter state is over, and perhaps nobody has settled it.
+    pub fn settle_later(&self, state: Vec<u8>, now: u64) {
+        if let Ok(mut later) = self.later.try_borrow_mut() {
+            later.push_back((now + LATER, state));
+        }
+        self.pace(now);
+    }
+
+    /// A request holds this, and wants that asked of the fleet's service.
+    pub fn holds(&self, reservation: &Reservation, asks: Vec<Ask>) {
+        self.calls.watch(reservation);
+        self.send(asks);
+        if self.calls.pace().is_some() && self.period.get() == 0 {
+            self.pace(host::now());
+        }
+    }
+
+    pub fn send(&self, asks: Vec<Ask>) {
+        if !asks.is_empty() {
+            self.calls.send(asks);
+            self.tick_every(1);
+        }
+    }
+
+    /// Sets the time of the next tick.
+    fn pace(&self, now: u64) {
+        let seats = self.waiting.try_borrow().ok().and_then(|waiting| {
+            let due = waiting.values().map(|seat| seat.due).min()?;
+            Some(due.saturating_sub(now).clamp(1, PERIOD))
+        });
+        let later = self.later.try_borrow().is_ok_and(|later| !later.is_empty()).then_some(PERIOD);
+        let times = [seats, later, self.calls.pace()];
+        self.tick_every(times.into_iter().flatten().min().unwrap_or(0));
+    }
+
+    fn tick_every(&self, period: u64) {
+        if self.period.replace(period) != period {
+            host::tick_every(u32::try_from(period).unwrap_or(u32::MAX));
+        }
+    }
+
+    pub fn tick(&self) {
+        let now = host::now();
+        self.settle(now);
+        let failed = self.calls.tick(now);
+        self.ask(now, |seat| seat.due <= now || failed && seat.leases);
+        // What has been asked for meanwhile goes at once.
+        if self.calls.pace() == Some(1) {
+            self.calls.tick(now);
+        }
+        self.pace(now);
+    }
+
+    /// The fleet's service has answered, or has not.
+    pub fn answered(&self, token: u32, status: u32, size: usize) {
+        let now = host::now();
+        self.calls.answered(token, status, size, now);
+        self.ask(now, |seat| seat.leases);
+        self.pace(now);
+    }
+
+    fn settle(&self, now: u64) {
+        let due = || {
+            let mut later = self.later.try_borrow_mut().ok()?;
+            later.pop_front_if(|(due, _)| *due <= now)
+        };
+        while let Some((_, state)) = due() {
+            self.counters.apply(ledger::abandon(&state, &Around { now, store: &Shared }));
+        }
+    }
+
+    /// In the order in which they came.
+    fn ask(&self, now: u64, whom: impl Fn(&Seat) -> bool) {
+        let Ok(due) = self.waiting.try_borrow().map(|waiting| {
+            let due = waiting.iter().filter(|(_, seat)| whom(seat));
+            due.map(|(id, seat)| (*id, seat.case.clone())).collect::<Vec<_>>()
+        }) else {
+            return;
+        };
+        for (id, case) in due {
+            let again = case.upgrade().and_then(|case| {
+                host::act_for(id);
+                case.try_borrow_mut().ok()?.ask(now)
+            });
+            let Ok(mut waiting) = self.waiting.try_borrow_mut() else { return };
+            match (again, waiting.get_mut(&id)) {
+                (Some(again), Some(seat)) => (seat.due, seat.leases) = (now + again.millis, again.leases),
+                _ => _ = waiting.remove(&id),
+            }
+        }
+    }
+}
