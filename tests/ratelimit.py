@@ -1,6 +1,6 @@
 """Envoy's rate-limit service and the Redis that it counts in, both real, on loopback ports; they can be killed and come back.
 
-The service needs no more than that the domain exists: limits come with the requests. `ask` is a client of its one method, for
+`ask` is a client of its one method, for
 what the tests know of it by themselves.
 """
 
@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,23 @@ from harness import PATIENCE, ROOT, free_port
 
 SERVICE = Path(os.environ.get("RATELIMIT") or ROOT / ".attache/ratelimit")
 DOMAIN = "attache"
+UNITS = ["minute", "hour", "day", "month", "year"]
+# As helm/values.yaml tells the operator.
+CONFIGURATION = f"domain: {DOMAIN}\ndescriptors:\n" + "".join(
+    f"  - {{key: {unit}, rate_limit: {{unit: {unit}, requests_per_unit: 4294967295}}}}\n" for unit in UNITS)
 
 
 class Engine:
     """Redis and the service. Use as a context manager."""
 
-    def __init__(self, folder: Path, persistent: bool = True):
+    def __init__(self, folder: Path, persistent: bool = True, configuration: str | None = None):
         self.folder, self.persistent = folder, persistent
         self.port, self.redis_port = free_port(), free_port()
         self.service: subprocess.Popen | None = None
         self.redis: subprocess.Popen | None = None
         config = folder / "runtime/ratelimit/config"
         config.mkdir(parents=True)
-        (config / "attache.yaml").write_text(f"domain: {DOMAIN}\n")
+        (config / "attache.yaml").write_text(CONFIGURATION if configuration is None else configuration)
         (folder / "redis").mkdir()
 
     def __enter__(self) -> "Engine":
@@ -127,17 +130,6 @@ def await_port(port: int, process: subprocess.Popen) -> None:
 # ---- a client ----
 
 
-@dataclass
-class Hits:
-    """A descriptor of a request."""
-
-    entries: dict[str, str]
-    hits: int | None = None
-    limit: tuple[int, int] | None = None
-    negative: bool = False
-
-
-SECOND, MINUTE, HOUR, DAY, MONTH, YEAR = range(1, 7)
 OK, OVER_LIMIT = 1, 2
 
 
@@ -176,23 +168,17 @@ def members(message: bytes) -> list[tuple[int, Any]]:
     return found
 
 
-def encode(domain: str, descriptors: list[Hits]) -> bytes:
+def encode(domain: str, hits: list[tuple[str, str, int]]) -> bytes:
     message = member(1, domain.encode())
-    for one in descriptors:
-        text = b"".join(member(1, member(1, k.encode()) + member(2, v.encode())) for k, v in one.entries.items())
-        if one.limit:
-            text += member(2, member(1, one.limit[0]) + member(2, one.limit[1]))
-        if one.hits is not None:
-            text += member(3, member(1, one.hits))
-        if one.negative:
-            text += member(4, 1)
-        message += member(2, text)
+    for key, value, count in hits:
+        entry = member(1, key.encode()) + member(2, value.encode())
+        message += member(2, member(1, entry) + member(3, member(1, count)))
     return message
 
 
-def ask(port: int, descriptors: list[Hits], domain: str = DOMAIN) -> tuple[int, list[dict[str, Any]]]:
-    """The gRPC status, and for each descriptor `code`, `limit`, `remaining` and `reset`."""
-    status, body = call(port, encode(domain, descriptors))
+def ask(port: int, hits: list[tuple[str, str, int]], domain: str = DOMAIN) -> tuple[int, list[dict[str, Any]]]:
+    """Key, value and hits of each descriptor → the gRPC status, and for each `code`, `limit`, `remaining` and `reset`."""
+    status, body = call(port, encode(domain, hits))
     statuses = []
     for text in (value for number, value in members(body) if number == 2):
         fields = dict(members(text))
