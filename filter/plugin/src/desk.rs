@@ -26,6 +26,8 @@ const LATER: u64 = 1000;
 /// What the root context of the listener's filter keeps.
 #[derive(Default)]
 pub struct Desk {
+    /// The root context's number.
+    id: u32,
     pub workload: Workload,
     counters: Rc<Counters>,
     calls: Calls,
@@ -46,8 +48,8 @@ struct Seat {
 }
 
 impl Desk {
-    pub fn new(workload: Workload, counters: Rc<Counters>, calls: Calls) -> Desk {
-        Desk { workload, counters, calls, ..Desk::default() }
+    pub fn new(id: u32, workload: Workload, counters: Rc<Counters>, calls: Calls) -> Desk {
+        Desk { id, workload, counters, calls, ..Desk::default() }
     }
 
     /// A request waits. `false`: too many do already.
@@ -159,5 +161,6 @@ impl Desk {
                 _ => _ = waiting.remove(&id),
             }
         }
+        host::act_for(self.id);
     }
 }
