@@ -158,8 +158,8 @@ impl Attempt {
             self.ticket().stream && !self.ticket().view.include_usage && !self.row.dialect.no_stream_options;
         let respelled = self.row.dialect.respells();
         let others = self.ticket().mixed;
-        let edited = model.is_some() || add_usage || respelled || others;
-        edited.then_some(SameProtocol { model, add_usage, others, output_limit: None })
+        let edits = SameProtocol { model, add_usage, others, output_limit: self.output_limit() };
+        (respelled || !edits.is_nothing()).then_some(edits)
     }
 
     /// Whether usage was asked for behind the client's back, and must not reach it.
@@ -189,8 +189,7 @@ impl Attempt {
             request.sampling.max_output_tokens = limit;
         }
         if let Some(limit) = self.output_limit() {
-            let own = request.sampling.max_output_tokens.unwrap_or(limit);
-            request.sampling.max_output_tokens = Some(own.min(limit));
+            request.limit_output(limit);
         }
         Ok(Some(self.provider().encode_request(
             &request,

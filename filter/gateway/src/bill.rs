@@ -35,7 +35,7 @@ pub struct Offer {
     pub measure: Measure,
     /// `None`: what its model costs is not known.
     pub tariff: Option<Tariff>,
-    /// The output limit that it must be told, since the client gave none and nobody knows the model's own.
+    /// The output limit that it must be told, since the client gave none, and without it nobody knows the most.
     limit: Option<u64>,
     /// Tokens that each answer may have at most.
     most_output: u64,
@@ -187,7 +187,7 @@ fn offer(
         target: step.target,
         measure,
         tariff: figures.as_ref().and_then(Tariff::of),
-        limit: (limits && unknown).then_some(most_output),
+        limit: (limits && (unknown || required)).then_some(most_output),
         // What the client asks for is what an unknown model may answer.
         most_output: match known {
             None => most_output.max(request.sampling.max_output_tokens.unwrap_or(0)),
