@@ -8,7 +8,7 @@ use attache_protocol::request::{ReasoningAmount, Request, Signature};
 use attache_protocol::wire::Fault;
 
 use crate::budget::{Fact, Facts};
-use crate::config::{Credentials, Delivery, suggest};
+use crate::config::{Credentials, Delivery, Silence, suggest};
 use crate::failover::EXTRA_ATTEMPTS;
 use crate::gateway::{FIRST_TOKEN, FIRST_TOKEN_THINKING, Gateway, Limits, Route};
 use crate::headers::{CREDENTIAL_HEADERS, DELIVERY_HEADER, OTHER_PRIVATE, is_ours, protocol_headers};
@@ -319,6 +319,7 @@ fn policy(
     let whole = request.stream && delivery.unwrap_or(route.delivery) == Delivery::Whole;
     Policy {
         whole,
+        hop: whole || request.stream && route.silence == Silence::Told,
         first_token: first_token.millis,
         idle: route.idle.millis,
         min_throughput: route.min_throughput,
@@ -331,7 +332,7 @@ fn policy(
 }
 
 /// What the router is told of the time that an attempt may take. A stream that is held whole has its first-token limit
-/// elsewhere (the chart's `_whole.tpl`, and [`crate::exchange::Exchange::tick`]).
+/// elsewhere (the chart's `_hop.tpl`, and [`crate::exchange::Exchange::tick`]).
 fn attempt_timeout(policy: &Policy, stream: bool) -> u64 {
     if stream && !policy.whole { policy.first_token } else { policy.answer }
 }

@@ -30,8 +30,6 @@ pub struct Stream {
     pub pending: Vec<u8>,
     /// `None`: no budget concerns it.
     pub meter: Option<Meter>,
-    /// When a budget ended it.
-    pub stopped: Option<u64>,
     pace: Pace,
     overdue: Option<(ApiError, u64)>,
 }
@@ -66,7 +64,6 @@ impl Stream {
             held: 0,
             pending: Vec::new(),
             meter,
-            stopped: None,
             pace: Pace { last: now, working: false, generated: 0, window: now },
             overdue: None,
         }
@@ -122,11 +119,6 @@ impl Stream {
         counted.max(self.usage.output.unwrap_or(0))
     }
 
-    /// A budget ended it, and the provider goes on all the same.
-    pub fn is_ignored(&self, now: u64) -> bool {
-        self.stopped.is_some_and(|since| now.saturating_sub(since) >= GRACE)
-    }
-
     /// Writes the end of an answer that is cut for length.
     pub fn stop(&mut self, usage: &Usage, out: &mut Vec<u8>) {
         let _ = (usage, out);
@@ -145,6 +137,11 @@ impl Stream {
 
     pub fn is_overdue(&self) -> bool {
         self.overdue.is_some()
+    }
+
+    /// The error that has found no piece to carry it.
+    pub fn overdue_error(&self) -> Option<&ApiError> {
+        self.overdue.as_ref().map(|(error, _)| error)
     }
 
     /// Decodes a piece and makes of it what the relay makes; `None`: the bytes as they are.

@@ -62,6 +62,8 @@ impl Planned {
         if let Some(held) = held {
             headers = ledger::admitted(&held, downgraded, &mut effects);
             progress.reservation = held.reservation;
+            // A stream that may have to be stopped goes where it can be ended well.
+            self.ticket.policy.hop |= self.ticket.stream && progress.reservation.stops();
         }
         Admitted {
             ticket: self.ticket,

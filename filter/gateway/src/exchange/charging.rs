@@ -109,8 +109,8 @@ impl Exchange {
         for name in self.attempt.reservation().stopping(&used) {
             self.effects.counts.push(metrics::budget(&name, "stop"));
         }
-        self.effects.over = true;
-        (stream.closed, stream.finished, stream.stopped) = (true, true, Some(around.now));
+        self.effects.end = true;
+        (stream.closed, stream.finished) = (true, true);
         if stream.live {
             self.well(&usage, used.output, around);
             return Flow::Pass(Some(body));
