@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Iterator
 
+import httpx
 import pytest
 
 import cases
@@ -78,7 +79,8 @@ def spent(gateway: Gateway, policy: str, team_: str, model: str = "to-openai") -
     """Tokens that the team has spent: what a small request of its own sees held is taken off, as a new team's shows it."""
     members = capped("openai", 1)
     hold = LIMIT - remaining(ask(gateway, model, policy, team(), members=members))
-    return LIMIT - remaining(ask(gateway, model, policy, team_, members=members)) - hold
+    probe = ask(gateway, model, policy, team_, members=members)
+    return LIMIT - remaining(probe) - (hold if probe.status == 200 else 0)
 
 
 @pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
@@ -312,3 +314,49 @@ def test_budgets_outlive_a_new_configuration(gateway: Gateway, quiet: World) -> 
     assert remaining(reply) < 3000 - 12
     gateway.reload(gateway.values["gateway"])
     gateway.await_true(lambda: seen().headers["x-ratelimit-limit-tokens"] == str(LIMIT), "the first one is back")
+
+
+@pytest.mark.parametrize("http", ["1.1", "2"])
+@pytest.mark.parametrize("client, provider", PAIRS)
+def test_a_stream_is_stopped_at_its_limit(client: str, provider: str, http: str, gateway: Gateway, quiet: World) -> None:
+    """A provider that heeds no limit: the answer ends as one that is cut for length, complete, and the provider is left."""
+    mine = team()
+    words = [f"word{number} " for number in range(40)]
+    # So much is spent that some 100 tokens are left, and the provider would go on for ever.
+    spending = protocols.saying(provider, "x") | usage_of(provider, 4700)
+    quiet.provider.script(provider, [{"json": spending}])
+    assert ask(gateway, f"to-{provider}", "clamp", mine, client, members=capped(client, 4900)).status == 200
+    events = protocols.split(provider, protocols.saying(provider, "".join(words)))
+    begin, piece = events[: len(events) // 2], events[len(events) // 2]
+    quiet.provider.script(provider, [{"chunks": [*begin, *[step for _ in range(3000) for step in (piece, {"delay": 0.002})]]}])
+    request = cases.request_of({"protocol": client, "model": f"to-{provider}", "stream": True,
+                                "members": protocols.minimal(client, "Hello") | capped(client, 4900),
+                                "headers": {"x-team": mine, "x-policy": "clamp"}})
+    with httpx.Client(http2=http == "2", http1=http == "1.1", timeout=PATIENCE) as connection:
+        # It raises where the body does not end as HTTP says.
+        reply = connection.post(f"http://127.0.0.1:{gateway.port}{request.path}", content=request.body, headers=request.headers)
+    assert reply.status_code == 200 and reply.http_version == f"HTTP/{http}"
+    answer = protocols.join(client, reply.content)
+    assert finish(client, answer) == {"openai": "length", "anthropic": "max_tokens", "gemini": "MAX_TOKENS"}[client]
+    assert protocols.said(client, answer).startswith("word0 ")
+    assert quiet.provider.requests(provider)[-1].hung_up.wait(PATIENCE), "the provider is left"
+    left = LIMIT - gateway.await_true(lambda: (found := spent(gateway, "clamp", mine)) and found, "it is settled")
+    assert 0 <= left < 100, left
+
+
+def usage_of(protocol: str, output: int) -> dict[str, Any]:
+    match protocol:
+        case "openai":
+            return {"usage": {"prompt_tokens": 5, "completion_tokens": output, "total_tokens": output + 5}}
+        case "anthropic":
+            return {"usage": {"input_tokens": 5, "output_tokens": output}}
+    return {"usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": output, "totalTokenCount": output + 5}}
+
+
+def finish(protocol: str, answer: dict[str, Any]) -> str:
+    match protocol:
+        case "openai":
+            return answer["choices"][0]["finish_reason"]
+        case "anthropic":
+            return answer["stop_reason"]
+    return answer["candidates"][0]["finishReason"]

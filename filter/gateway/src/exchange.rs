@@ -383,7 +383,7 @@ impl Exchange {
         self.report(error.kind.name());
         self.report_usage(&stream.usage);
         failed(&self.attempt, &error, None, self.started, None, around, &mut self.effects);
-        self.settle(self.used(&stream.usage, stream.counted()), None, around);
+        self.settle(self.used(&stream.partial(), stream.counted()), None, around);
         stream.closed = true;
         // What the provider still sends belongs to nobody, and costs.
         self.effects.end = !end && self.attempt.takes_hop();

@@ -117,7 +117,7 @@ impl Waiting {
                 Ok(Verdict::Go(Box::new(self.planned.admitted(Some(*held), around.now))))
             }
             Decision::Wait { again, .. } => Ok(Verdict::Wait(Box::new(Waiting { again, ..self }))),
-            Decision::Refused(refused) => Err(self.planned.refused(&refused)),
+            Decision::Refused(refused) => Err(self.planned.refused(&refused, &self.claims, around)),
             // It was counted before it began to wait, and one that waits was not served otherwise before.
             Decision::CountFirst | Decision::Downgrade { .. } => {
                 Ok(Verdict::Wait(Box::new(Waiting { again: AGAIN, ..self })))
@@ -130,9 +130,11 @@ impl Waiting {
 const AGAIN: u64 = 100;
 
 impl Planned {
-    fn refused(&self, refused: &budget::Refused) -> Box<Reject> {
+    /// `claims`: whose accounts are told with it.
+    fn refused(&self, refused: &budget::Refused, claims: &[Claim], around: &Around<'_>) -> Box<Reject> {
         let model = self.ticket.plan.first().map_or("", |step| step.model.as_str());
-        let (error, headers) = ledger::refusal(refused, model);
+        let (error, mut headers) = ledger::refusal(refused, model);
+        headers.extend(budget::headers(&budget::standings(around, claims)));
         let counts = vec![metrics::budget(&refused.budget, "reject")];
         Box::new(Reject { protocol: self.ticket.protocol, error, headers, counts })
     }
@@ -206,7 +208,7 @@ pub(super) fn admit(
                 planned.ticket.terms = (!claims.is_empty()).then_some(terms);
                 planned.downgraded = downgraded;
                 return match decision {
-                    Decision::Refused(refused) => Err(planned.refused(&refused)),
+                    Decision::Refused(refused) => Err(planned.refused(&refused, &claims, around)),
                     Decision::Admitted(held) => {
                         Ok(Verdict::Go(Box::new(planned.admitted(Some(*held), around.now))))
                     }

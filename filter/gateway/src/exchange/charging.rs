@@ -31,7 +31,7 @@ impl Exchange {
             cache_read: usage.cache_read.unwrap_or(0),
             cache_write: usage.cache_write.unwrap_or(0),
             cache_write_hour: 0,
-            output: usage.output.unwrap_or(0).max(if usage.output.is_some() { 0 } else { counted }),
+            output: usage.output.unwrap_or(counted),
             rates: tariff.map(|tariff| tariff.rates(input)),
         })
     }
@@ -39,8 +39,8 @@ impl Exchange {
     /// What a failed attempt is known to have used: only what was answered or reported counts.
     pub(super) fn wasted(&self, stream: &Stream) -> Option<Used> {
         let counted = stream.counted();
-        let said = counted > 0 || !stream.usage.is_empty();
-        self.used(&stream.usage, counted).filter(|_| said)
+        let told = stream.partial();
+        self.used(&told, counted).filter(|_| counted > 0 || !told.is_empty())
     }
 
     /// The exchange is over, and has used this; a second time does nothing.
@@ -88,7 +88,7 @@ impl Exchange {
         if stream.finished || !self.attempt.reservation().stops() {
             return false;
         }
-        let Some(so_far) = self.used(&stream.usage, stream.surely()) else { return false };
+        let Some(so_far) = self.used(&stream.partial(), stream.surely()) else { return false };
         let over = self.attempt.reservation().over(&so_far);
         // What was expected of it was wrong. It may have more, if there is more.
         over > 0 && self.attempt.reservation_mut().extend(around, over.max(EXTENSION), &so_far) < over
@@ -102,10 +102,11 @@ impl Exchange {
         out: Option<Vec<u8>>,
         around: &Around<'_>,
     ) -> Flow {
-        let used = self.used(&stream.usage, stream.counted()).unwrap_or_default();
-        let usage = Usage { input: Some(used.input), output: Some(used.output), ..stream.usage };
+        let told = stream.partial();
+        let used = self.used(&told, stream.counted()).unwrap_or_default();
+        let usage = Usage { input: Some(used.input), output: Some(used.output), ..told };
         let mut body = out.unwrap_or_else(|| bytes.to_vec());
-        stream.stop(&usage, &mut body);
+        stream.stop(&self.attempt.ticket().view, &usage, &mut body);
         for name in self.attempt.reservation().stopping(&used) {
             self.effects.counts.push(metrics::budget(&name, "stop"));
         }

@@ -69,11 +69,11 @@ impl Exchange {
                 return policy.hop.then_some(Expiry::End);
             }
             if !self.reported {
-                let (usage, counted) = (stream.usage, stream.counted());
+                let (usage, partial, counted) = (stream.told(), stream.partial(), stream.counted());
                 self.report(error.kind.name());
                 self.report_usage(&usage);
                 failed(&self.attempt, &error, None, self.started, None, around, &mut self.effects);
-                self.settle(self.used(&usage, counted), None, around);
+                self.settle(self.used(&partial, counted), None, around);
             }
             return Some(Expiry::Cut);
         }
@@ -108,11 +108,11 @@ impl Exchange {
         let finished =
             matches!(&self.state, State::Stream(stream) if stream.finished && (stream.live || !stream.whole));
         let (usage, counted) = match &self.state {
-            State::Stream(stream) => (stream.usage, stream.counted()),
+            State::Stream(stream) => (stream.told(), stream.counted()),
             State::Waiting | State::Whole | State::Unread | State::Ended => (Usage::default(), 0),
         };
         self.report_usage(&usage);
-        let used = self.used(&usage, counted);
+        let used = self.used(&Usage { output: usage.output.filter(|_| finished), ..usage }, counted);
         match why {
             _ if matches!(self.state, State::Ended) => {}
             // Clients hang up after the last event, before the last byte.
