@@ -7,8 +7,17 @@ use attache_protocol::codec::{Protocol, View};
 use attache_protocol::event::{Delta, PartHead, StreamEvent};
 use attache_protocol::response::Usage;
 
-const BILL: Usage =
-    Usage { input: Some(9), cache_read: None, cache_write: None, output: Some(4), reasoning: None };
+const BILL: Usage = Usage {
+    input: Some(9),
+    cache_read: None,
+    cache_write: None,
+    cache_write_hour: None,
+    audio_input: None,
+    output: Some(4),
+    reasoning: None,
+    audio_output: None,
+    tier: None,
+};
 
 fn view(include_usage: bool, sse: bool) -> View {
     View { model: "asked".into(), now: 7, include_usage, sse }

@@ -4,14 +4,14 @@
 //! `ping` anywhere and `error` at any point (platform.claude.com "Streaming messages").
 
 use super::JSON_TOOL;
-use super::answer::{finish, json_finish, usage};
+use super::answer::{finish, json_finish, tier, usage};
 use super::stream_encode::{Encoder, End, Kind as Shown};
 use super::wire::{Answer, Block, Counts, Event, Piece};
 use crate::codec::{Protocol, StreamDecoder, StreamEncoder, View};
 use crate::error::{ApiError, body};
 use crate::event::{Delta, PartHead, Sink, StreamEvent};
 use crate::request::{Signature, UNSIGNED};
-use crate::response::{Finish, Usage};
+use crate::response::{Finish, ServiceTier, Usage};
 use crate::sse;
 use crate::text::{Text, mend};
 
@@ -81,7 +81,7 @@ impl StreamDecoder for Decoder {
     }
 
     fn usage(&self) -> Usage {
-        usage(&self.answer.counts.total)
+        self.answer.counts.usage()
     }
 
     fn encoder(&self, view: &View) -> Box<dyn StreamEncoder> {
@@ -120,6 +120,13 @@ struct Reader {
 struct Counted {
     seen: bool,
     total: Counts<'static>,
+    tier: Option<ServiceTier>,
+}
+
+impl Counted {
+    fn usage(&self) -> Usage {
+        Usage { tier: self.tier, ..usage(&self.total) }
+    }
 }
 
 struct Open {
@@ -218,6 +225,7 @@ impl Reader {
 
     fn count(&mut self, counts: Option<Counts<'_>>) {
         let Some(counts) = counts else { return };
+        self.counts.tier = tier(&counts).or(self.counts.tier);
         let Counts {
             input_tokens, cache_creation_input_tokens, cache_read_input_tokens, output_tokens, ..
         } = counts;
@@ -230,6 +238,9 @@ impl Reader {
         total.output_tokens = output_tokens.or(total.output_tokens);
         if let Some(thinking) = counts.output_tokens_details.and_then(|details| details.thinking_tokens) {
             total.output_tokens_details.get_or_insert_default().thinking_tokens = Some(thinking);
+        }
+        if let Some(hour) = counts.cache_creation.and_then(|by_time| by_time.hour) {
+            total.cache_creation.get_or_insert_default().hour = Some(hour);
         }
     }
 
@@ -344,7 +355,7 @@ impl Reader {
         self.close(sink);
         self.start(Text::default(), Text::default(), sink);
         if self.counts.seen {
-            sink(&StreamEvent::Usage(usage(&self.counts.total)));
+            sink(&StreamEvent::Usage(self.counts.usage()));
         }
         let finish = if self.json { json_finish(finish) } else { finish };
         self.ended = true;

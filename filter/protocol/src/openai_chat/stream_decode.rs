@@ -189,9 +189,7 @@ impl Chunks {
         {
             return Err(error);
         }
-        if let Some(usage) = answer.usage() {
-            self.usage.update(&usage);
-        }
+        self.usage.update(&answer.usage());
         let told = answer.usage.is_some();
         let choices = answer.choices.unwrap_or_default();
         // Azure's first chunk has no choices and empty names.

@@ -1,6 +1,6 @@
 //! Events → chunks, as OpenAI streams them to its clients.
 
-use super::answer::finish_word;
+use super::answer::{finish_word, tier_word};
 use super::json::{self, List, Object};
 use super::{errors, reasoning, response};
 use crate::codec::{StreamEncoder, View};
@@ -226,6 +226,10 @@ impl Encoder {
             out.extend_from_slice(&self.head);
             out.extend_from_slice(b"],\"usage\":");
             response::write_usage(&usage, out);
+            if let Some(tier) = tier_word(&usage) {
+                out.extend_from_slice(b",\"service_tier\":");
+                json::value(out, tier);
+            }
             out.extend_from_slice(b"}\n\n");
         }
         out.extend_from_slice(b"data: [DONE]\n\n");

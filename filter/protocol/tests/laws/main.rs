@@ -25,6 +25,7 @@ mod relay;
 mod request;
 mod stop;
 mod stream;
+mod usage;
 
 /// Each law is a plain function; this makes it a test natively and under Node.
 macro_rules! laws {
@@ -53,6 +54,7 @@ laws! {
     streams_cross_to_other_protocols = stream::cross;
     streams_stop_anywhere_in_their_own_protocol = stop::relayed;
     streams_stop_anywhere_in_every_protocol = stop::translated;
+    usage_is_a_bill = usage::is_a_bill;
     errors_have_their_kind = error::have_their_kind;
     errors_cross_to_other_protocols = error::cross;
     every_kind_of_error_is_told_apart = error::kinds_survive;

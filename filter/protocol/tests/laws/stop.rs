@@ -15,8 +15,17 @@ use crate::support::findings::Findings;
 const EVERY_EVENT: usize = 400;
 
 /// What a stopped answer is billed for.
-const BILL: Usage =
-    Usage { input: Some(11), cache_read: Some(0), cache_write: Some(0), output: Some(7), reasoning: Some(0) };
+const BILL: Usage = Usage {
+    input: Some(11),
+    cache_read: Some(0),
+    cache_write: Some(0),
+    cache_write_hour: Some(0),
+    audio_input: Some(0),
+    output: Some(7),
+    reasoning: Some(0),
+    audio_output: Some(0),
+    tier: None,
+};
 
 /// In its own protocol: what the decoder has only listened to is continued.
 pub fn relayed() {
