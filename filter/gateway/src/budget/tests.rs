@@ -13,8 +13,15 @@ use crate::config::Fault;
 use crate::tokens::Bounds;
 
 const T0: u64 = 1_800_000_000_000;
-const RATES: Rates =
-    Rates { input: 1000, cached_input: 100, cache_write: 1250, cache_write_hour: 2000, output: 5000 };
+const RATES: Rates = Rates {
+    input: 1000,
+    cached_input: 100,
+    cache_write: 1250,
+    cache_write_hour: 2000,
+    output: 5000,
+    audio_input: 1000,
+    audio_output: 5000,
+};
 
 /// Shared data as Envoy's: version 0 is written over whatever is there.
 #[derive(Default)]

@@ -25,14 +25,16 @@ impl Exchange {
     pub(super) fn used(&self, usage: &Usage, counted: u64) -> Option<Used> {
         let terms = self.attempt.ticket().terms.as_ref()?;
         let input = usage.input.unwrap_or(terms.input.likely);
-        let tariff = terms.offer(self.attempt.step()).and_then(|offer| offer.tariff);
+        let tariff = terms.offer(self.attempt.step()).and_then(|offer| offer.tariff.as_ref());
         Some(Used {
             input,
             cache_read: usage.cache_read.unwrap_or(0),
             cache_write: usage.cache_write.unwrap_or(0),
-            cache_write_hour: 0,
+            cache_write_hour: usage.cache_write_hour.unwrap_or(0),
+            audio_input: usage.audio_input.unwrap_or(0),
             output: usage.output.unwrap_or(counted),
-            rates: tariff.map(|tariff| tariff.rates(input)),
+            audio_output: usage.audio_output.unwrap_or(0),
+            rates: tariff.map(|tariff| tariff.rates(input, usage.tier)),
         })
     }
 
