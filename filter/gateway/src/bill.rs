@@ -161,7 +161,7 @@ impl<'r> Appraisal<'r> {
         let mut counted: Vec<(Family, Bounds)> = Vec::new();
         for (family, offer) in &self.offers {
             if !counted.iter().any(|(known, _)| known == family) {
-                let exact = tokens::exact(*family, self.request).map(Bounds::exactly);
+                let exact = tokens::count(*family, self.request);
                 counted.push((*family, exact.unwrap_or_else(|| offer.measure.bounds(None))));
             }
         }
