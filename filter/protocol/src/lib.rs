@@ -9,6 +9,7 @@ pub mod codec;
 pub mod dialect;
 pub mod error;
 pub mod event;
+mod facts;
 pub mod gemini;
 pub mod openai_chat;
 pub mod raw;
