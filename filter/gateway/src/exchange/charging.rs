@@ -21,7 +21,8 @@ impl Exchange {
         Some(Meter::new(Family::of(step.row()?.name, &step.model)))
     }
 
-    /// What was used, as the provider reported it; what it did not, as it was counted or expected.
+    /// What was used, as the provider reported it; what it did not, as it was counted or expected. Codecs read the first of
+    /// several answers; the others are taken to be as long.
     pub(super) fn used(&self, usage: &Usage, counted: u64) -> Option<Used> {
         let terms = self.attempt.ticket().terms.as_ref()?;
         let input = usage.input.unwrap_or(terms.input.likely);
@@ -32,7 +33,7 @@ impl Exchange {
             cache_write: usage.cache_write.unwrap_or(0),
             cache_write_hour: usage.cache_write_hour.unwrap_or(0),
             audio_input: usage.audio_input.unwrap_or(0),
-            output: usage.output.unwrap_or(counted),
+            output: usage.output.unwrap_or(counted.saturating_mul(terms.answers)),
             audio_output: usage.audio_output.unwrap_or(0),
             rates: tariff.map(|tariff| tariff.rates(input, usage.tier)),
         })
