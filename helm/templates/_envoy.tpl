@@ -7,7 +7,7 @@ node: {id: attache, cluster: attache}
 admin:
   address:
     socket_address: {address: 127.0.0.1, port_value: {{ .Values.admin.port }}}
-# For the listener `whole`, which is inside Envoy.
+# For the listener `hop`, which is inside Envoy.
 bootstrap_extensions:
   - name: envoy.bootstrap.internal_listener
     typed_config:
@@ -27,7 +27,7 @@ static_resources:
             - name: envoy.filters.network.http_connection_manager
               typed_config:
                 {{- include "attache.http" (dict "values" $values "providers" $providers) | nindent 16 }}
-    - {{ include "attache.whole.listener" (dict "values" $values) | nindent 6 | trim }}
+    - {{ include "attache.hop.listener" (dict "values" $values) | nindent 6 | trim }}
   clusters:
     {{- range $provider := $providers }}
     - {{ include "attache.origin" (dict "values" $values "provider" $provider) | nindent 6 | trim }}
@@ -36,7 +36,7 @@ static_resources:
     - {{ include "attache.cluster" (dict "values" $values "provider" $provider "name" . "bare" true) | nindent 6 | trim }}
     {{- end }}
     {{- end }}
-    - {{ include "attache.whole.cluster" (dict "values" $values) | nindent 6 | trim }}
+    - {{ include "attache.hop.cluster" (dict "values" $values) | nindent 6 | trim }}
     {{- include "attache.nowhere" (dict "values" $values) | nindent 4 }}
     {{- if .Values.fleet.address }}
     - {{ include "attache.fleet" (dict "values" $values) | nindent 6 | trim }}

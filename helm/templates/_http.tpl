@@ -72,8 +72,8 @@ route_config:
                       # The entry begins with the cluster's name and a slash; the filter's ticket follows.
                       prefix_match_map:
                         map:
-                          whole/:
-                            {{- include "attache.action" "whole" | nindent 28 }}
+                          hop/:
+                            {{- include "attache.action" "hop" | nindent 28 }}
                           {{- range $provider := .providers }}
                           {{- range $provider.clusters }}
                           {{ printf "%s/" . | quote }}:

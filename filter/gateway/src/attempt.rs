@@ -12,10 +12,11 @@ use crate::headers::{
     CLUSTER_HEADER, CREDENTIAL_HEADERS, HEAD_TIMEOUT_HEADER, KEY_OWNER_HEADERS, protocol_headers,
 };
 use crate::provider::Row;
+use crate::stream::GRACE;
 use crate::ticket::{Entry, Progress, Step, Ticket};
 
-/// The clusters behind the cluster `whole`: the same providers, for requests that have been through the filter.
-const BEHIND_WHOLE: &str = "bare.";
+/// The clusters behind the hop: the same providers, for requests that have been through the filter.
+const BEHIND_HOP: &str = "bare.";
 /// Sent to Anthropic when the client speaks another protocol (anthropic SDK `_client.py`, default headers).
 const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
@@ -71,9 +72,13 @@ impl Attempt {
     pub fn number(&self) -> u16 {
         self.entry.progress.number
     }
-    /// The whole stream is held, and the router behind this attempt is told how long its head may take.
+    /// The whole stream is held.
     pub fn delivers_whole(&self) -> bool {
         self.ticket().policy.whole && self.ticket().stream
+    }
+    /// A router behind this attempt sends it on, over a connection that the filter can end.
+    pub fn takes_hop(&self) -> bool {
+        self.ticket().policy.hop
     }
     /// Client and provider speak the same protocol.
     pub fn same_protocol(&self) -> bool {
@@ -106,9 +111,12 @@ impl Attempt {
         {
             set.push((ANTHROPIC_VERSION.0.to_owned(), ANTHROPIC_VERSION.1.to_owned()));
         }
-        if self.delivers_whole() {
-            set.push((CLUSTER_HEADER.to_owned(), format!("{BEHIND_WHOLE}{}", self.step.cluster())));
-            set.push((HEAD_TIMEOUT_HEADER.to_owned(), self.ticket().policy.first_token.to_string()));
+        if self.takes_hop() {
+            // The limit of a live stream is that of the first router, which is to come first.
+            let more = if self.delivers_whole() { 0 } else { GRACE };
+            let limit = self.ticket().policy.first_token.saturating_add(more);
+            set.push((CLUSTER_HEADER.to_owned(), format!("{BEHIND_HOP}{}", self.step.cluster())));
+            set.push((HEAD_TIMEOUT_HEADER.to_owned(), limit.to_string()));
         }
         let remove =
             self.left_over().into_iter().filter(|name| !set.iter().any(|(key, _)| key == name)).collect();
@@ -158,8 +166,8 @@ impl Attempt {
             self.ticket().stream && !self.ticket().view.include_usage && !self.row.dialect.no_stream_options;
         let respelled = self.row.dialect.respells();
         let others = self.ticket().mixed;
-        let edited = model.is_some() || add_usage || respelled || others;
-        edited.then_some(SameProtocol { model, add_usage, others, output_limit: None })
+        let edits = SameProtocol { model, add_usage, others, output_limit: self.output_limit() };
+        (respelled || !edits.is_nothing()).then_some(edits)
     }
 
     /// Whether usage was asked for behind the client's back, and must not reach it.
@@ -189,8 +197,7 @@ impl Attempt {
             request.sampling.max_output_tokens = limit;
         }
         if let Some(limit) = self.output_limit() {
-            let own = request.sampling.max_output_tokens.unwrap_or(limit);
-            request.sampling.max_output_tokens = Some(own.min(limit));
+            request.limit_output(limit);
         }
         Ok(Some(self.provider().encode_request(
             &request,

@@ -2,11 +2,12 @@
 //! configuration to count and to settle.
 
 use attache_protocol::request::Request;
+use attache_protocol::response::ServiceTier;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::fleet::PATIENCE;
 use crate::budget::{Moving, Rates, Reservation, Want};
-use crate::catalogue::{Catalogue, Figures};
+use crate::catalogue::{Catalogue, Figures, Tiers};
 use crate::gateway::{Route, Target};
 use crate::provider::Row;
 use crate::store::Store;
@@ -19,11 +20,13 @@ pub struct Terms {
     /// Tokens of the prompt, over all its targets.
     pub input: Bounds,
     /// Answers asked for.
-    answers: u64,
+    pub answers: u64,
     /// Tokens that each of them might have had without budgets.
     unlimited: u64,
     /// Unix time in milliseconds at which its reservation lapses.
     pub expires: u64,
+    /// It asks to be served better than most.
+    hurried: bool,
     offers: Vec<Offer>,
 }
 
@@ -36,7 +39,7 @@ pub struct Offer {
     pub measure: Measure,
     /// `None`: what its model costs is not known.
     pub tariff: Option<Tariff>,
-    /// The output limit that it must be told, since the client gave none and nobody knows the model's own.
+    /// The output limit that it must be told, since the client gave none, and without it nobody knows the most.
     limit: Option<u64>,
     /// Tokens that each answer may have at most.
     most_output: u64,
@@ -44,36 +47,75 @@ pub struct Offer {
     pub moving: Vec<Moving>,
 }
 
-/// What a model's tokens cost.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// What a model's tokens cost: by how the request was served, and by the length of its prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tariff {
-    usual: Rates,
-    /// Beyond so many tokens of the prompt.
-    long: Option<(u64, Rates)>,
+    rows: Vec<Fare>,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Fare {
+    /// A place in [`TIERS`].
+    tier: u8,
+    /// For prompts of more tokens than this.
+    above: u64,
+    rates: Rates,
+}
+
+/// Ways to be served that may have prices of their own; the first stands for all others.
+const TIERS: [Option<ServiceTier>; 4] =
+    [None, Some(ServiceTier::Flex), Some(ServiceTier::Priority), Some(ServiceTier::Fast)];
 
 impl Tariff {
     /// `None`: the price of prompts or of answers is not known.
     pub fn of(figures: &Figures) -> Option<Tariff> {
-        let usual = Rates::of(&figures.prices_at(0))?;
-        let long = figures.long_prompt.as_ref().map(|long| long.above.get());
-        let long = long.and_then(|above| Some((above, Rates::of(&figures.prices_at(above + 1))?)));
-        Some(Tariff { usual, long })
-    }
-    /// For a prompt of so many tokens.
-    pub fn rates(&self, prompt: u64) -> Rates {
-        match self.long {
-            Some((above, rates)) if prompt > above => rates,
-            _ => self.usual,
+        let Tiers { flex, priority, fast } = &figures.tiers;
+        let longs = [figures.long_prompt, flex.long_prompt, priority.long_prompt, fast.long_prompt];
+        let mut borders: Vec<u64> = longs.into_iter().flatten().map(|long| long.above.get()).collect();
+        borders.push(0);
+        borders.sort_unstable();
+        borders.dedup();
+        let mut rows: Vec<Fare> = Vec::new();
+        for (place, tier) in (0u8..).zip(TIERS) {
+            let fare = |above: &u64| {
+                let rates = Rates::of(&figures.prices_for(above + 1, tier))?;
+                Some(Fare { tier: place, above: *above, rates })
+            };
+            let own: Vec<Fare> = borders.iter().map(fare).collect::<Option<_>>()?;
+            let usual = rows.iter().filter(|row| row.tier == 0).map(|row| row.rates);
+            if place == 0 || !own.iter().map(|row| row.rates).eq(usual) {
+                rows.extend(own);
+            }
         }
+        Some(Tariff { rows })
     }
-    /// The most that a prompt of up to so many tokens may cost.
-    fn worst(&self, prompt: u64) -> Rates {
-        match self.long {
-            Some((above, rates)) if prompt > above => self.usual.worst(rates),
-            _ => self.usual,
-        }
+    /// For a prompt of so many tokens, served so.
+    pub fn rates(&self, prompt: u64, tier: Option<ServiceTier>) -> Rates {
+        let place = TIERS.iter().position(|known| *known == tier).unwrap_or_default();
+        let of = |place: usize| {
+            let mut rows = self.rows.iter().rev();
+            rows.find(|row| usize::from(row.tier) == place && (row.above < prompt || row.above == 0))
+        };
+        of(place).or_else(|| of(0)).map(|row| row.rates).unwrap_or_default()
     }
+    /// The most that a prompt of up to so many tokens may cost. `hurried`: the request asks to be served better than most.
+    fn worst(&self, prompt: u64, hurried: bool) -> Rates {
+        let rows = self.rows.iter().filter(|row| row.above < prompt || row.above == 0);
+        let rows = rows.filter(|row| row.tier == 0 || hurried).map(|row| row.rates);
+        rows.reduce(Rates::worst).unwrap_or_default()
+    }
+}
+
+/// Words by which no request asks to be served better than most (OpenAI and Gemini `service_tier`, Anthropic `service_tier`
+/// and `speed`): their protocols' references.
+const UNHURRIED: [&str; 6] = ["auto", "default", "standard", "standard_only", "flex", "batch"];
+
+/// Whether a request asks to be served better than most, which may cost more.
+fn is_hurried(request: &Request<'_>) -> bool {
+    ["service_tier", "serviceTier", "speed"].into_iter().any(|name| {
+        let word = request.extras.get(name).and_then(|raw| raw.read::<String>().ok());
+        word.is_some_and(|word| !UNHURRIED.contains(&word.to_ascii_lowercase().as_str()))
+    })
 }
 
 /// What a request may use, before any budget was asked.
@@ -120,7 +162,7 @@ impl<'r> Appraisal<'r> {
         let mut counted: Vec<(Family, Bounds)> = Vec::new();
         for (family, offer) in &self.offers {
             if !counted.iter().any(|(known, _)| known == family) {
-                let exact = tokens::exact(*family, self.request).map(Bounds::exactly);
+                let exact = tokens::count(*family, self.request);
                 counted.push((*family, exact.unwrap_or_else(|| offer.measure.bounds(None))));
             }
         }
@@ -142,13 +184,14 @@ impl<'r> Appraisal<'r> {
     pub fn want(&self, counted: bool, (since, expires): (u64, u64), downgraded: bool) -> Want {
         let tariffs = self.offers.iter().filter_map(|(_, offer)| offer.tariff.as_ref());
         let most = self.offers.iter().map(|(_, offer)| offer.most_output).max();
+        let hurried = is_hurried(self.request);
         Want {
             input: self.input,
             counted,
             output_limit: self.request.sampling.max_output_tokens,
             most_output: most.unwrap_or_default(),
             candidates: self.request.sampling.candidates.unwrap_or(1),
-            rates: tariffs.map(|tariff| tariff.worst(self.input.high)).reduce(Rates::worst),
+            rates: tariffs.map(|tariff| tariff.worst(self.input.high, hurried)).reduce(Rates::worst),
             unpriced: self.offers.iter().any(|(_, offer)| offer.tariff.is_none()),
             expires,
             since,
@@ -164,7 +207,8 @@ impl<'r> Appraisal<'r> {
         let mut offers: Vec<Offer> = self.offers.into_iter().map(|(_, offer)| offer).collect();
         offers.iter_mut().for_each(|offer| offer.moving = moving(offer.target));
         let answers = self.request.sampling.candidates.unwrap_or(1).max(1);
-        Terms { input: self.input, answers, unlimited: own.min(most), expires, offers }
+        let hurried = is_hurried(self.request);
+        Terms { input: self.input, answers, unlimited: own.min(most), expires, hurried, offers }
     }
 }
 
@@ -189,7 +233,7 @@ fn offer(
         target: step.target,
         measure,
         tariff: figures.as_ref().and_then(Tariff::of),
-        limit: (limits && unknown).then_some(most_output),
+        limit: (limits && (unknown || required)).then_some(most_output),
         // What the client asks for is what an unknown model may answer.
         most_output: match known {
             None => most_output.max(request.sampling.max_output_tokens.unwrap_or(0)),
@@ -221,7 +265,7 @@ impl Terms {
             output_limit: Some(each),
             most_output: each,
             candidates: self.answers,
-            rates: offer.tariff.map(|tariff| tariff.worst(self.input.high)),
+            rates: offer.tariff.as_ref().map(|tariff| tariff.worst(self.input.high, self.hurried)),
             unpriced: offer.tariff.is_none(),
             expires: self.expires,
             since: now,
@@ -241,12 +285,20 @@ mod tests {
         let figures: Figures = serde_json::from_value(json!({
             "prices": { "input": 1, "output": 5 },
             "longPrompt": { "above": 200, "prices": { "input": 2, "output": 4 } },
+            "tiers": { "priority": { "prices": { "input": 3 } } },
         }))
         .unwrap();
         let tariff = Tariff::of(&figures).unwrap();
-        assert_eq!((tariff.rates(200).input, tariff.rates(201).input), (1_000_000, 2_000_000));
-        assert_eq!(tariff.rates(201).output, 4_000_000);
-        assert_eq!((tariff.worst(201).input, tariff.worst(201).output), (2_000_000, 5_000_000));
+        let input = |prompt, tier| tariff.rates(prompt, tier).input;
+        assert_eq!((input(200, None), input(201, None), input(0, None)), (1_000_000, 2_000_000, 1_000_000));
+        assert_eq!(tariff.rates(201, None).output, 4_000_000);
+        let worst = tariff.worst(201, false);
+        assert_eq!((worst.input, worst.output), (2_000_000, 5_000_000));
+        // A tier has its own prices, and what asks for none pays none.
+        assert_eq!(input(200, Some(ServiceTier::Priority)), 3_000_000);
+        assert_eq!(input(200, Some(ServiceTier::Fast)), 1_000_000);
+        assert_eq!(input(200, Some(ServiceTier::Batch)), 1_000_000);
+        assert_eq!((tariff.worst(1, false).input, tariff.worst(1, true).input), (1_000_000, 3_000_000));
         let unknown: Figures = serde_json::from_value(json!({ "prices": { "input": 1 } })).unwrap();
         assert_eq!(Tariff::of(&unknown), None);
     }

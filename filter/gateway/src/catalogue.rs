@@ -13,7 +13,7 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-pub use self::figures::{Figures, LongPrompt, Modalities, Price, Prices, Reasoning};
+pub use self::figures::{Figures, LongPrompt, Modalities, Price, Prices, Reasoning, Tier, Tiers};
 use crate::config::{Fault, UNREADABLE, parse, suggest};
 use crate::gateway::Glob;
 use crate::provider::PROVIDERS;

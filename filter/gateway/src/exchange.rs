@@ -78,7 +78,7 @@ pub struct Exchange {
     /// The headers that tell a time to wait; of errors only.
     told: Vec<(String, String)>,
     spare: bool,
-    /// Why the router behind the cluster `whole` answered in the provider's place.
+    /// Why the hop's router answered in the provider's place.
     unreached: Option<String>,
     /// Too much is held already: a stream is not held until its end.
     hurried: bool,
@@ -156,7 +156,7 @@ impl Exchange {
             name == "content-type" && value.trim_start().to_ascii_lowercase().starts_with("application/json")
         });
         if !success {
-            if self.attempt.delivers_whole() {
+            if self.attempt.takes_hop() {
                 let mut reasons = headers.clone().filter(|(name, _)| *name == ENVOY_HEADER);
                 self.unreached = reasons.next().map(|(_, reason)| reason.to_owned());
             }
@@ -383,8 +383,10 @@ impl Exchange {
         self.report(error.kind.name());
         self.report_usage(&stream.usage);
         failed(&self.attempt, &error, None, self.started, None, around, &mut self.effects);
-        self.settle(self.used(&stream.usage, stream.counted()), None, around);
+        self.settle(self.used(&stream.partial(), stream.counted()), None, around);
         stream.closed = true;
+        // What the provider still sends belongs to nobody, and costs.
+        self.effects.end = !end && self.attempt.takes_hop();
         let own_words =
             !matches!(error.kind, ErrorKind::Truncated | ErrorKind::Malformed) && !stream.is_overdue();
         let ticket = self.attempt.ticket();
@@ -406,7 +408,7 @@ impl Exchange {
     }
 }
 
-/// A provider that gave no answer at all, as the router behind the cluster `whole` tells it.
+/// A provider that gave no answer at all, as the hop's router tells it.
 fn unreached(status: u16, reason: &str) -> ApiError {
     match status {
         408 | 504 => ApiError::new(ErrorKind::Timeout, "the provider did not answer in time"),

@@ -12,7 +12,7 @@ use crate::budget::config::FleetConfig;
 use crate::budget::fleet::Fleet;
 use crate::budget::{self, Budgets};
 use crate::catalogue::Catalogue;
-use crate::config::{self, Config, Delivery, Fault, HealthConfig, RouteConfig, UNREADABLE, suggest};
+use crate::config::{self, Config, Delivery, Fault, HealthConfig, RouteConfig, Silence, UNREADABLE, suggest};
 use crate::duration::Duration;
 use crate::failover::{Action, index_of};
 use crate::health::HealthPolicy;
@@ -64,6 +64,7 @@ pub struct Route {
     pub idle: Duration,
     pub min_throughput: u64,
     pub delivery: Delivery,
+    pub silence: Silence,
     pub wait_limit: Duration,
     /// By the class's place in [`ErrorKind::ALL`].
     pub on_error: Vec<(u8, Action)>,
@@ -282,6 +283,7 @@ fn route(index: usize, entry: &RouteConfig, known: &Known, faults: &mut Vec<Faul
             faults,
         ),
         delivery: entry.delivery,
+        silence: entry.silence,
         wait_limit: entry.wait_limit.unwrap_or(WAIT_LIMIT),
         on_error: on_error(&format!("routes[{index}]"), entry, faults),
     }

@@ -22,12 +22,14 @@ pub const WAIT_HEADER: &str = "x-attache-wait";
 pub const UNREAD_HEADER: &str = "x-attache-unread";
 /// A client's word on how its stream is to be delivered: `live` or `whole`.
 pub const DELIVERY_HEADER: &str = "x-attache-delivery";
-/// Where the router behind the cluster `whole` sends the attempt, and for how many milliseconds it waits for the answer's
-/// head (the chart's `_whole.tpl`).
+/// Where the hop's router sends the attempt, and for how many milliseconds it waits for the answer's head (the chart's
+/// `_hop.tpl`).
 pub const CLUSTER_HEADER: &str = "x-attache-cluster";
 pub const HEAD_TIMEOUT_HEADER: &str = "x-attache-timeout";
 /// That router's word for an answer that it made itself, and why.
 pub const ENVOY_HEADER: &str = "x-attache-envoy";
+/// The hop's word for where the connection is that can be ended (the plugin's `hop.rs`).
+pub const HOP_HEADER: &str = "x-attache-hop";
 
 /// Headers that a provider may not send to the client: they are Envoy's and ours.
 pub fn is_ours(header: &str) -> bool {

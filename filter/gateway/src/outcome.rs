@@ -28,8 +28,9 @@ pub struct Effects {
     pub state: Option<Vec<u8>>,
     /// For the operator's log.
     pub notes: Vec<Note>,
-    /// The client has the last byte of its answer: the provider is to be left, and the answer ended.
-    pub over: bool,
+    /// What the flow beside this passes on or releases is the last that the client gets: the provider is hung up on, and the
+    /// answer ends after it, well where the attempt takes the hop, in a connection that breaks off where it does not.
+    pub end: bool,
 }
 
 #[derive(Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! A stream under way: decoded to be watched, relayed, and timed.
 
-use attache_protocol::codec::StreamDecoder;
+use attache_protocol::codec::{StreamDecoder, View};
 use attache_protocol::error::{ApiError, ErrorKind};
 use attache_protocol::event::{Delta, PartHead, StreamEvent};
 use attache_protocol::response::Usage;
@@ -30,8 +30,6 @@ pub struct Stream {
     pub pending: Vec<u8>,
     /// `None`: no budget concerns it.
     pub meter: Option<Meter>,
-    /// When a budget ended it.
-    pub stopped: Option<u64>,
     pace: Pace,
     overdue: Option<(ApiError, u64)>,
 }
@@ -66,7 +64,6 @@ impl Stream {
             held: 0,
             pending: Vec::new(),
             meter,
-            stopped: None,
             pace: Pace { last: now, working: false, generated: 0, window: now },
             overdue: None,
         }
@@ -113,23 +110,35 @@ impl Stream {
     /// Tokens of the answer so far, as they were reported or counted.
     pub fn counted(&self) -> u64 {
         let counted = self.meter.as_ref().map_or(0, Meter::tokens);
-        counted.max(self.usage.output.unwrap_or(0))
+        counted.max(self.told().output.unwrap_or(0))
     }
 
     /// Tokens of the answer so far, of which there are surely so many.
     pub fn surely(&self) -> u64 {
         let counted = self.meter.as_ref().map_or(0, |meter| meter.tokens().saturating_sub(meter.doubt()));
-        counted.max(self.usage.output.unwrap_or(0))
+        counted.max(self.told().output.unwrap_or(0))
     }
 
-    /// A budget ended it, and the provider goes on all the same.
-    pub fn is_ignored(&self, now: u64) -> bool {
-        self.stopped.is_some_and(|since| now.saturating_sub(since) >= GRACE)
+    /// What the provider has told of tokens so far.
+    pub fn told(&self) -> Usage {
+        let mut told = self.decoder.usage();
+        told.update(&self.usage);
+        told
     }
 
-    /// Writes the end of an answer that is cut for length.
-    pub fn stop(&mut self, usage: &Usage, out: &mut Vec<u8>) {
-        let _ = (usage, out);
+    /// The same, without what it told of the answer: before the end that is less than what was counted.
+    pub fn partial(&self) -> Usage {
+        Usage { output: None, ..self.told() }
+    }
+
+    /// Writes the end of an answer that is cut for length, after what the client has had of it.
+    pub fn stop(&mut self, view: &View, usage: &Usage, out: &mut Vec<u8>) {
+        match &mut self.relay {
+            Relay::Encode(encoder) => encoder.stop(usage, out),
+            Relay::Events(_) | Relay::Elements(_) | Relay::Filter(_) => {
+                self.decoder.encoder(view).stop(usage, out);
+            }
+        }
     }
 
     /// Notes the error for the next piece. `true`: none has come for too long.
@@ -145,6 +154,11 @@ impl Stream {
 
     pub fn is_overdue(&self) -> bool {
         self.overdue.is_some()
+    }
+
+    /// The error that has found no piece to carry it.
+    pub fn overdue_error(&self) -> Option<&ApiError> {
+        self.overdue.as_ref().map(|(error, _)| error)
     }
 
     /// Decodes a piece and makes of it what the relay makes; `None`: the bytes as they are.

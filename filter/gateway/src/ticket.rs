@@ -21,8 +21,8 @@ use crate::provider::{self, Row};
 const CLUSTER_END: u8 = b'/';
 /// Raise it with every change of [`Ticket`], [`Step`] or [`Progress`]: their encoding does not describe itself.
 const FORMAT: u8 = 3;
-/// The cluster through which streams go that are delivered whole: see the chart's `_whole.tpl`.
-const WHOLE_CLUSTER: &str = "whole";
+/// The cluster of the hop within Envoy: see the chart's `_hop.tpl`.
+const HOP_CLUSTER: &str = "hop";
 /// In place of a cluster: nothing more is to be tried. No entry of the matcher begins so, and the router answers by itself.
 const NOWHERE: &str = "-";
 
@@ -62,6 +62,9 @@ pub struct Ticket {
 pub struct Policy {
     /// A stream is held until it is complete.
     pub whole: bool,
+    /// Attempts go through the hop within Envoy, so that the filter can end their answer at any time, and well
+    /// ([`crate::outcome::Effects::end`]). Held streams always do. Only for streams.
+    pub hop: bool,
     pub first_token: u64,
     pub idle: u64,
     /// Bytes of generated text per second; 0: as slow as it likes.
@@ -228,8 +231,8 @@ impl Entry {
     /// The filter state from which the router sends the attempt of `progress`.
     pub fn state(&self, progress: &Progress) -> Vec<u8> {
         let Some(step) = self.ticket.plan.get(usize::from(progress.step)) else { return Vec::new() };
-        let whole = self.ticket.policy.whole && self.ticket.stream;
-        self.written(if whole { WHOLE_CLUSTER.to_owned() } else { step.cluster() }, progress)
+        let hop = self.ticket.policy.hop;
+        self.written(if hop { HOP_CLUSTER.to_owned() } else { step.cluster() }, progress)
     }
 
     /// The filter state that keeps the router from another attempt.

@@ -1,10 +1,11 @@
 //! `attache.wasm`: Envoy's callbacks in, effects out. No decisions.
 //!
-//! One binary stands in two places and is told which by its configuration's `role`: [`listener`] sees a client's request
-//! once, [`upstream`] sees every attempt at a provider.
+//! One binary stands in three places and is told which by its configuration's `role`: [`listener`] sees a client's request
+//! once, [`upstream`] sees every attempt at a provider, [`hop`] the connections within Envoy over which some of them go.
 
 mod desk;
 mod fleet;
+mod hop;
 mod host;
 mod identity;
 mod listener;
@@ -21,7 +22,7 @@ use attache_gateway::metrics::Count;
 use attache_gateway::outcome::Effects;
 use attache_gateway::store;
 use attache_protocol::raw::RawObject;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::{ContextType, LogLevel};
 
 proxy_wasm::main! {{
@@ -45,6 +46,7 @@ enum Role {
     Unconfigured,
     Gateway(Rc<Gateway>),
     Provider,
+    Hop,
 }
 
 impl Role {
@@ -55,6 +57,7 @@ impl Role {
             Role::Unconfigured => return Ok(self),
             Role::Gateway(_) => "gateway",
             Role::Provider => "provider",
+            Role::Hop => "hop",
         };
         match host::property("plugin_root_id") {
             Some(root) if !root.is_empty() && root != name.as_bytes() => {
@@ -70,6 +73,11 @@ impl Context for Root {
     fn on_grpc_call_response(&mut self, token: u32, status: u32, size: usize) {
         self.desk.answered(token, status, size);
     }
+
+    fn on_done(&mut self) -> bool {
+        self.desk.close();
+        true
+    }
 }
 
 impl RootContext for Root {
@@ -83,7 +91,7 @@ impl RootContext for Root {
                 host::tick_every(0);
                 let calls = match &role {
                     Role::Gateway(gateway) => fleet::Calls::new(gateway.clone(), self.counters.clone()),
-                    Role::Provider | Role::Unconfigured => fleet::Calls::default(),
+                    Role::Provider | Role::Hop | Role::Unconfigured => fleet::Calls::default(),
                 };
                 let workload = identity::Workload::read();
                 self.desk = Rc::new(desk::Desk::new(self.id, workload, self.counters.clone(), calls));
@@ -101,12 +109,15 @@ impl RootContext for Root {
         match &self.role {
             Role::Gateway(_) => self.desk.tick(),
             Role::Provider => self.watch.tick(),
-            Role::Unconfigured => {}
+            Role::Unconfigured | Role::Hop => {}
         }
     }
 
     fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+        Some(match self.role {
+            Role::Hop => ContextType::StreamContext,
+            Role::Unconfigured | Role::Gateway(_) | Role::Provider => ContextType::HttpContext,
+        })
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
@@ -116,12 +127,17 @@ impl RootContext for Root {
                 Some(Box::new(listener::Listener::new(id, gateway.clone(), counters, self.desk.clone())))
             }
             Role::Provider => Some(Box::new(upstream::Upstream::new(id, counters, self.watch.clone()))),
-            Role::Unconfigured => None,
+            Role::Unconfigured | Role::Hop => None,
         }
+    }
+
+    fn create_stream_context(&self, id: u32) -> Option<Box<dyn StreamContext>> {
+        Some(Box::new(hop::Hop::new(id)))
     }
 }
 
-/// Reads the plugin configuration: `{"role": "provider"}`, or `{"role": "gateway", "limits": {…}, "gateway": {…}}`.
+/// Reads the plugin configuration: `{"role": "provider"}`, `{"role": "hop"}`, or
+/// `{"role": "gateway", "limits": {…}, "gateway": {…}}`.
 fn read(bytes: &[u8]) -> Result<Role, Vec<Fault>> {
     let faulty = |path: &str, message: String| vec![Fault::new(path, message)];
     let text = std::str::from_utf8(bytes).map_err(|error| faulty("", format!("not UTF-8: {error}")))?;
@@ -131,6 +147,7 @@ fn read(bytes: &[u8]) -> Result<Role, Vec<Fault>> {
         object.get("role").and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
     match role.as_str() {
         "provider" => Ok(Role::Provider),
+        "hop" => Ok(Role::Hop),
         "gateway" => {
             let json = object.get("gateway").ok_or_else(|| faulty("gateway", "is missing".to_owned()))?;
             let value = config::parse(json).map_err(|error| faulty("gateway", error))?;
@@ -141,9 +158,10 @@ fn read(bytes: &[u8]) -> Result<Role, Vec<Fault>> {
             }
             Ok(Role::Gateway(Rc::new(gateway)))
         }
-        other => {
-            Err(faulty("role", format!("unknown role `{other}`{}", suggest(other, &["gateway", "provider"]))))
-        }
+        other => Err(faulty(
+            "role",
+            format!("unknown role `{other}`{}", suggest(other, &["gateway", "hop", "provider"])),
+        )),
     }
 }
 

@@ -4,10 +4,12 @@
 
 pub mod anthropic;
 pub mod base64;
+mod choices;
 pub mod codec;
 pub mod dialect;
 pub mod error;
 pub mod event;
+mod facts;
 pub mod gemini;
 pub mod openai_chat;
 pub mod raw;

@@ -383,19 +383,6 @@ impl Request<'_> {
             row.map(|(_, _, reason)| (name, *reason))
         })
     }
-    /// Whether the answer, its thinking included, may take more tokens than this: [`Request::limit_output`] changes it.
-    pub fn exceeds(&self, limit: u64) -> bool {
-        let thinks = matches!(self.reasoning.amount, ReasoningAmount::Budget(tokens) if tokens >= limit);
-        thinks || self.sampling.max_output_tokens.is_none_or(|asked| asked > limit)
-    }
-    /// Asks for at most so many tokens of output, as [`SameProtocol::output_limit`] does for a client of the provider's own
-    /// protocol. No encoder asks for more than what stands here, whatever the thinking.
-    ///
-    /// [`SameProtocol::output_limit`]: crate::codec::SameProtocol::output_limit
-    pub fn limit_output(&mut self, limit: u64) {
-        let asked = self.sampling.max_output_tokens;
-        self.sampling.max_output_tokens = Some(asked.map_or(limit, |asked| asked.min(limit)));
-    }
     /// Gives each tool result the function name of the call that it answers, where the protocol did not.
     pub fn name_tool_results(&mut self) {
         let unnamed = |part: &Part<'_>| matches!(part.kind, PartKind::ToolResult { name: None, .. });

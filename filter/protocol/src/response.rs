@@ -64,7 +64,8 @@ pub enum FinishReason {
     Other,
 }
 
-/// Token counts. `None`: the provider did not say. `input` includes cached tokens, `output` includes reasoning.
+/// Token counts, and what else the price of an answer hangs on. `None`: the provider did not say. `input` includes cached
+/// tokens, `output` includes reasoning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub input: Option<u64>,
@@ -72,20 +73,60 @@ pub struct Usage {
     pub cache_read: Option<u64>,
     /// Written to the prompt cache.
     pub cache_write: Option<u64>,
+    /// Of what was written, what is kept for an hour (Anthropic).
+    pub cache_write_hour: Option<u64>,
+    /// Of the input, what was sound.
+    pub audio_input: Option<u64>,
     pub output: Option<u64>,
     pub reasoning: Option<u64>,
+    /// Of the output, what was sound.
+    pub audio_output: Option<u64>,
+    /// How the request was served in the end, whatever was asked for.
+    pub tier: Option<ServiceTier>,
+}
+
+/// Ways to serve a request that have prices of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceTier {
+    Standard,
+    /// Cheaper, when there is room.
+    Flex,
+    Priority,
+    /// The fastest there is: Anthropic's `speed`, OpenAI's `ultrafast`.
+    Fast,
+    Batch,
+    /// From capacity that is paid for by time, not by token.
+    Provisioned,
+}
+
+impl ServiceTier {
+    /// The tier of a provider's word.
+    pub fn find(table: &[(&str, ServiceTier)], word: &str) -> Option<ServiceTier> {
+        table.iter().find(|(known, _)| *known == word).map(|(_, tier)| *tier)
+    }
+    /// The first word of this tier.
+    pub fn word<'w>(self, table: &[(&'w str, ServiceTier)]) -> Option<&'w str> {
+        table.iter().find(|(_, tier)| *tier == self).map(|(word, _)| *word)
+    }
 }
 
 impl Usage {
     /// Later figures replace earlier ones (streams repeat cumulative counts); what is not said stays.
     pub fn update(&mut self, later: &Usage) {
-        self.input = later.input.or(self.input);
-        self.cache_read = later.cache_read.or(self.cache_read);
-        self.cache_write = later.cache_write.or(self.cache_write);
-        self.output = later.output.or(self.output);
-        self.reasoning = later.reasoning.or(self.reasoning);
+        *self = Usage {
+            input: later.input.or(self.input),
+            cache_read: later.cache_read.or(self.cache_read),
+            cache_write: later.cache_write.or(self.cache_write),
+            cache_write_hour: later.cache_write_hour.or(self.cache_write_hour),
+            audio_input: later.audio_input.or(self.audio_input),
+            output: later.output.or(self.output),
+            reasoning: later.reasoning.or(self.reasoning),
+            audio_output: later.audio_output.or(self.audio_output),
+            tier: later.tier.or(self.tier),
+        };
     }
+    /// Whether no tokens are told; a tier alone is no bill.
     pub fn is_empty(&self) -> bool {
-        *self == Usage::default()
+        Usage { tier: None, ..*self } == Usage::default()
     }
 }

@@ -67,6 +67,8 @@ impl Planned {
             headers = ledger::admitted(&held, downgraded, &mut effects);
             progress.reservation = held.reservation;
             asks = held.asks;
+            // A stream that may have to be stopped goes where it can be ended well.
+            self.ticket.policy.hop |= self.ticket.stream && progress.reservation.stops();
         }
         Admitted {
             ticket: self.ticket,
@@ -137,11 +139,15 @@ impl Waiting {
             Decision::Lease { asks, again, .. } => {
                 Ok(Verdict::Wait(Box::new(Waiting { again, leases: true, asks, ..self })))
             }
-            Decision::Refused(refused) => Err(self.planned.refused(&refused)),
-            // It was counted before it began to wait, and one that waits was not served otherwise before.
-            Decision::CountFirst | Decision::Downgrade { .. } => {
-                Ok(Verdict::Wait(Box::new(Waiting { again: AGAIN, leases: false, ..self })))
+            Decision::Refused(refused) => Err(self.planned.refused(&refused, &self.claims, around)),
+            // It is planned, and counted as well as can be: where another model would serve it, it is refused.
+            Decision::CountFirst | Decision::Downgrade { .. }
+                if !(self.want.downgraded && self.want.counted) =>
+            {
+                (self.want.downgraded, self.want.counted) = (true, true);
+                self.ask(around)
             }
+            Decision::CountFirst | Decision::Downgrade { .. } => Err(self.turned_away()),
         }
     }
 }
@@ -150,9 +156,11 @@ impl Waiting {
 const AGAIN: u64 = 100;
 
 impl Planned {
-    fn refused(&self, refused: &budget::Refused) -> Box<Reject> {
+    /// `claims`: whose accounts are told with it.
+    fn refused(&self, refused: &budget::Refused, claims: &[Claim], around: &Around<'_>) -> Box<Reject> {
         let model = self.ticket.plan.first().map_or("", |step| step.model.as_str());
-        let (error, headers) = ledger::refusal(refused, model);
+        let (error, mut headers) = ledger::refusal(refused, model);
+        headers.extend(budget::headers(&budget::standings(around, claims)));
         let counts = vec![metrics::budget(&refused.budget, "reject")];
         Box::new(Reject { protocol: self.ticket.protocol, error, headers, counts })
     }
@@ -185,7 +193,10 @@ impl Facts for Known<'_> {
             Fact::Model => &self.step.model,
             Fact::Provider => &self.step.provider,
             Fact::Route => self.route,
-            Fact::Metadata(_) => return None,
+            Fact::Metadata(name) => {
+                let named = self.request.metadata(name)?;
+                return Some(Cow::Owned(named.to_string()));
+            }
             Fact::User => self.request.user.as_deref()?,
         };
         Some(Cow::Borrowed(text))
@@ -226,7 +237,7 @@ pub(super) fn admit(
                 planned.ticket.terms = (!claims.is_empty()).then_some(terms);
                 planned.downgraded = downgraded;
                 let (budget, again, asks) = match decision {
-                    Decision::Refused(refused) => return Err(planned.refused(&refused)),
+                    Decision::Refused(refused) => return Err(planned.refused(&refused, &claims, around)),
                     Decision::Admitted(held) => {
                         return Ok(Verdict::Go(Box::new(planned.admitted(Some(*held), around.now))));
                     }

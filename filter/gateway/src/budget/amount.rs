@@ -47,6 +47,8 @@ pub struct Rates {
     pub cache_write: u64,
     pub cache_write_hour: u64,
     pub output: u64,
+    pub audio_input: u64,
+    pub audio_output: u64,
 }
 
 impl Rates {
@@ -56,12 +58,15 @@ impl Rates {
         let or_input = |price: Option<crate::catalogue::Price>| {
             price.map_or(input, |price| price.picodollars_per_token())
         };
+        let output = prices.output?.picodollars_per_token();
         Some(Rates {
             input,
             cached_input: or_input(prices.cached_input),
             cache_write: or_input(prices.cache_write),
             cache_write_hour: or_input(prices.cache_write_hour.or(prices.cache_write)),
-            output: prices.output?.picodollars_per_token(),
+            output,
+            audio_input: or_input(prices.audio_input),
+            audio_output: prices.audio_output.map_or(output, |price| price.picodollars_per_token()),
         })
     }
     /// The higher price of each kind: of what may be served by either of two models.
@@ -72,11 +77,18 @@ impl Rates {
             cache_write: self.cache_write.max(other.cache_write),
             cache_write_hour: self.cache_write_hour.max(other.cache_write_hour),
             output: self.output.max(other.output),
+            audio_input: self.audio_input.max(other.audio_input),
+            audio_output: self.audio_output.max(other.audio_output),
         }
     }
     /// The most that a token of the prompt can cost.
     fn dearest_input(&self) -> u64 {
-        self.input.max(self.cached_input).max(self.cache_write).max(self.cache_write_hour)
+        let cached = self.cached_input.max(self.cache_write).max(self.cache_write_hour);
+        self.input.max(cached).max(self.audio_input)
+    }
+    /// The most that a token of the answer can cost.
+    fn dearest_output(&self) -> u64 {
+        self.output.max(self.audio_output)
     }
 }
 
@@ -127,10 +139,20 @@ pub struct Used {
     pub cache_write: u64,
     /// Of `cache_write`, those kept for an hour.
     pub cache_write_hour: u64,
+    /// Of `input`, what was sound; none of it comes from a cache.
+    pub audio_input: u64,
     /// Tokens of the answer, reasoning included.
     pub output: u64,
+    /// Of `output`, what was sound.
+    pub audio_output: u64,
     /// The prices of the model that answered, at its service tier; `None`: not known.
     pub rates: Option<Rates>,
+}
+
+impl Used {
+    fn is_nothing(&self) -> bool {
+        self.input == 0 && self.output == 0
+    }
 }
 
 /// What a unit takes of a prompt and an answer: `fixed + output · each`. `None`: it has no price.
@@ -139,7 +161,7 @@ pub(super) fn need(unit: Unit, input: u64, rates: Option<&Rates>) -> Option<(u64
         Unit::Tokens => (input, 1),
         Unit::InputTokens => (input, 0),
         Unit::OutputTokens => (0, 1),
-        Unit::Usd => (product(input, rates?.dearest_input()), rates?.output),
+        Unit::Usd => (product(input, rates?.dearest_input()), rates?.dearest_output()),
         Unit::Requests | Unit::Concurrent => (1, 0),
     })
 }
@@ -147,6 +169,8 @@ pub(super) fn need(unit: Unit, input: u64, rates: Option<&Rates>) -> Option<(u64
 /// What a unit is charged in the end. `None`: it has no price.
 pub(super) fn charge(unit: Unit, used: &Used, rates: Option<&Rates>) -> Option<u64> {
     Some(match unit {
+        // Nobody answered, so nobody's price is known, nor needed.
+        Unit::Usd if used.is_nothing() => 0,
         Unit::Tokens => used.input.saturating_add(used.output),
         Unit::InputTokens => used.input,
         Unit::OutputTokens => used.output,
@@ -159,12 +183,16 @@ pub(super) fn charge(unit: Unit, used: &Used, rates: Option<&Rates>) -> Option<u
 fn cost(used: &Used, rates: &Rates) -> u64 {
     let hour = used.cache_write_hour.min(used.cache_write);
     let plain = used.input.saturating_sub(used.cache_read).saturating_sub(used.cache_write);
+    let heard = used.audio_input.min(plain);
+    let spoken = used.audio_output.min(used.output);
     [
-        (plain, rates.input),
+        (plain - heard, rates.input),
+        (heard, rates.audio_input),
         (used.cache_read, rates.cached_input),
         (used.cache_write - hour, rates.cache_write),
         (hour, rates.cache_write_hour),
-        (used.output, rates.output),
+        (used.output - spoken, rates.output),
+        (spoken, rates.audio_output),
     ]
     .into_iter()
     .fold(0, |sum: u64, (tokens, rate)| sum.saturating_add(product(tokens, rate)))
@@ -181,23 +209,33 @@ mod tests {
 
     #[test]
     fn each_kind_of_token_has_its_price() {
-        let rates =
-            Rates { input: 100, cached_input: 10, cache_write: 125, cache_write_hour: 200, output: 500 };
+        let rates = Rates {
+            input: 100,
+            cached_input: 10,
+            cache_write: 125,
+            cache_write_hour: 200,
+            output: 500,
+            audio_input: 150,
+            audio_output: 900,
+        };
         let used = Used {
             input: 1000,
             cache_read: 600,
             cache_write: 300,
             cache_write_hour: 100,
+            audio_input: 40,
             output: 50,
+            audio_output: 20,
             rates: None,
         };
         let cost = charge(Unit::Usd, &used, Some(&rates));
-        assert_eq!(cost, Some(100 * 100 + 600 * 10 + 200 * 125 + 100 * 200 + 50 * 500));
+        assert_eq!(cost, Some(60 * 100 + 40 * 150 + 600 * 10 + 200 * 125 + 100 * 200 + 30 * 500 + 20 * 900));
         assert_eq!(charge(Unit::Usd, &used, None), None);
+        assert_eq!(charge(Unit::Usd, &Used::default(), None), Some(0), "nothing has no price");
         assert_eq!(charge(Unit::Tokens, &used, None), Some(1050));
         assert_eq!(
             need(Unit::Usd, 10, Some(&rates)),
-            Some((2000, 500)),
+            Some((2000, 900)),
             "the dearest that a prompt's token can be"
         );
     }

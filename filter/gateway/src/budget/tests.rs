@@ -13,8 +13,15 @@ use crate::config::Fault;
 use crate::tokens::Bounds;
 
 const T0: u64 = 1_800_000_000_000;
-const RATES: Rates =
-    Rates { input: 1000, cached_input: 100, cache_write: 1250, cache_write_hour: 2000, output: 5000 };
+const RATES: Rates = Rates {
+    input: 1000,
+    cached_input: 100,
+    cache_write: 1250,
+    cache_write_hour: 2000,
+    output: 5000,
+    audio_input: 1000,
+    audio_output: 5000,
+};
 
 /// Shared data as Envoy's: version 0 is written over whatever is there.
 #[derive(Default)]
@@ -217,8 +224,17 @@ fn an_unknown_price_in_the_end_costs_all_that_was_held() {
     let bench = Bench::new(json!({ "limit": { "usd": 1 }, "window": { "fixed": "1h" } }));
     let admitted = bench.admit(&want(10, 10));
     let (_, held) = bench.standing();
-    let settled = admitted.reservation.settle(&bench.around(), &Used::default(), &[]);
+    let unknown = Used { input: 1, ..Used::default() };
+    let settled = admitted.reservation.settle(&bench.around(), &unknown, &[]);
     assert_eq!((settled.unpriced, bench.standing()), (vec!["b".to_owned()], (held, 0)));
+}
+
+#[test]
+fn what_nobody_answered_costs_nothing_whatever_the_price() {
+    let bench = Bench::new(json!({ "limit": { "usd": 1 }, "window": { "fixed": "1h" } }));
+    let admitted = bench.admit(&want(10, 10));
+    let settled = admitted.reservation.settle(&bench.around(), &Used::default(), &[]);
+    assert_eq!((settled, bench.standing()), (Settled::default(), (0, 0)));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::num::NonZeroU64;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+use attache_protocol::response::ServiceTier;
+
 /// What is known of a model. A figure that is left out is not known, and nothing is refused for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -39,6 +41,9 @@ pub struct Figures {
     pub prices: Prices,
     /// Prices of a request whose prompt is longer than this.
     pub long_prompt: Option<LongPrompt>,
+    /// Prices of requests that were not served as most are.
+    #[serde(default)]
+    pub tiers: Tiers,
 }
 
 /// Kinds of input or output: taken, refused or (left out) not known.
@@ -79,6 +84,37 @@ pub struct Prices {
     pub cache_write_hour: Option<Price>,
     /// Of the answer, reasoning included.
     pub output: Option<Price>,
+    /// Of what is sound in the prompt; as `input` where it is left out.
+    pub audio_input: Option<Price>,
+    /// Of what is sound in the answer; as `output` where it is left out.
+    pub audio_output: Option<Price>,
+}
+
+/// Prices by how the provider says that it served a request. What a tier does not say is as without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Tiers {
+    /// `flex`: cheaper, when there is room.
+    #[serde(default)]
+    pub flex: Tier,
+    /// `priority`; OpenAI's fast mode is this too.
+    #[serde(default)]
+    pub priority: Tier,
+    /// Anthropic's fast mode (`speed`), OpenAI's `ultrafast`.
+    #[serde(default)]
+    pub fast: Tier,
+}
+
+/// The prices of one tier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Tier {
+    #[serde(default)]
+    pub prices: Prices,
+    /// Its prices of a request whose prompt is longer than this.
+    pub long_prompt: Option<LongPrompt>,
 }
 
 /// The prices of long prompts. They hold for the whole request.
@@ -165,19 +201,53 @@ impl Figures {
             prefill: self.prefill.or(others.prefill),
             whole_words: self.whole_words.or(others.whole_words),
             prices: self.prices.or(others.prices),
-            // Who says what a model costs says it for long prompts too.
+            // Who says what a model costs says it for long prompts and for every tier too.
             long_prompt: self.long_prompt.or(others.long_prompt.filter(|_| self.prices == Prices::default())),
+            tiers: if self.prices == Prices::default() { self.tiers.or(others.tiers) } else { self.tiers },
         }
     }
     /// Tokens of the longest prompt.
     pub fn longest_prompt(&self) -> Option<u64> {
         self.context.into_iter().chain(self.prompt).min().map(NonZeroU64::get)
     }
-    /// What the tokens of a request cost whose prompt has this many.
-    pub fn prices_at(&self, prompt: u64) -> Prices {
-        match &self.long_prompt {
-            Some(long) if prompt > long.above.get() => long.prices.or(self.prices),
-            _ => self.prices,
+    /// What the tokens of a request cost whose prompt has this many, and that was served so (`None`: as most are).
+    pub fn prices_for(&self, prompt: u64, tier: Option<ServiceTier>) -> Prices {
+        let long = self.long_prompt.filter(|long| prompt > long.above.get());
+        let usual = long.map_or(self.prices, |long| long.prices.or(self.prices));
+        let tier = match tier {
+            Some(ServiceTier::Flex) => &self.tiers.flex,
+            Some(ServiceTier::Priority) => &self.tiers.priority,
+            Some(ServiceTier::Fast) => &self.tiers.fast,
+            // An answer to a request is never of a batch; what is paid for by time is counted as if it were not.
+            None | Some(ServiceTier::Standard | ServiceTier::Batch | ServiceTier::Provisioned) => {
+                return usual;
+            }
+        };
+        match (long, tier.long_prompt) {
+            (_, Some(own)) if prompt > own.above.get() => own.prices.or(tier.prices).or(usual),
+            // What the tier costs beyond the usual limit is not known: at least as much as below it, and as others pay.
+            (Some(long), None) => tier.prices.most(long.prices).or(usual),
+            _ => tier.prices.or(usual),
+        }
+    }
+}
+
+impl Tiers {
+    fn or(self, others: Tiers) -> Tiers {
+        Tiers {
+            flex: self.flex.or(others.flex),
+            priority: self.priority.or(others.priority),
+            fast: self.fast.or(others.fast),
+        }
+    }
+}
+
+impl Tier {
+    fn or(self, others: Tier) -> Tier {
+        let whole = self.prices != Prices::default();
+        Tier {
+            prices: self.prices.or(others.prices),
+            long_prompt: self.long_prompt.or(others.long_prompt.filter(|_| !whole)),
         }
     }
 }
@@ -196,12 +266,21 @@ impl Modalities {
 
 impl Prices {
     fn or(self, others: Prices) -> Prices {
+        self.each(others, Option::or)
+    }
+    /// The higher price of each kind.
+    fn most(self, others: Prices) -> Prices {
+        self.each(others, Option::max)
+    }
+    fn each(self, others: Prices, of: impl Fn(Option<Price>, Option<Price>) -> Option<Price>) -> Prices {
         Prices {
-            input: self.input.or(others.input),
-            cached_input: self.cached_input.or(others.cached_input),
-            cache_write: self.cache_write.or(others.cache_write),
-            cache_write_hour: self.cache_write_hour.or(others.cache_write_hour),
-            output: self.output.or(others.output),
+            input: of(self.input, others.input),
+            cached_input: of(self.cached_input, others.cached_input),
+            cache_write: of(self.cache_write, others.cache_write),
+            cache_write_hour: of(self.cache_write_hour, others.cache_write_hour),
+            output: of(self.output, others.output),
+            audio_input: of(self.audio_input, others.audio_input),
+            audio_output: of(self.audio_output, others.audio_output),
         }
     }
 }
@@ -239,8 +318,8 @@ mod tests {
             "longPrompt": { "above": 200, "prices": { "input": 2, "output": 7.5 } },
         }))
         .unwrap();
-        assert_eq!(figures.prices_at(200).input, Some(Price(1_000_000)));
-        let long = figures.prices_at(201);
+        assert_eq!(figures.prices_for(200, None).input, Some(Price(1_000_000)));
+        let long = figures.prices_for(201, Some(ServiceTier::Standard));
         assert_eq!((long.input, long.output), (Some(Price(2_000_000)), Some(Price(7_500_000))));
         assert_eq!(long.cached_input, Some(Price(100_000)));
         assert_eq!(figures.longest_prompt(), Some(900));
@@ -252,9 +331,48 @@ mod tests {
         let known =
             read(json!({ "prices": { "input": 1 }, "longPrompt": { "above": 2, "prices": { "input": 9 } } }));
         assert_eq!(
-            read(json!({ "prices": { "input": 3 } })).or(known).prices_at(5).input,
+            read(json!({ "prices": { "input": 3 } })).or(known).prices_for(5, None).input,
             Some(Price(3_000_000))
         );
-        assert_eq!(read(json!({ "tools": true })).or(known).prices_at(5).input, Some(Price(9_000_000)));
+        assert_eq!(
+            read(json!({ "tools": true })).or(known).prices_for(5, None).input,
+            Some(Price(9_000_000))
+        );
+    }
+
+    #[test]
+    fn tiers_have_their_own_prices() {
+        let read = |value| serde_json::from_value::<Figures>(value).unwrap();
+        let known = read(json!({
+            "prices": { "input": 10, "cachedInput": 1, "output": 50 },
+            "longPrompt": { "above": 200, "prices": { "input": 20, "output": 75 } },
+            "tiers": {
+                "flex": { "prices": { "input": 5, "output": 25 } },
+                "priority": { "prices": { "input": 25 }, "longPrompt": { "above": 300, "prices": { "input": 40 } } },
+            },
+        }));
+        let dollars = |figures: &Figures, prompt, tier| {
+            let Prices { input, cached_input, output, .. } = figures.prices_for(prompt, tier);
+            [input, cached_input, output].map(|price| price.unwrap_or_default().0 / 1_000_000)
+        };
+        use ServiceTier::*;
+        for (prompt, tier, expected) in [
+            (1, None, [10, 1, 50]),
+            (1, Some(Batch), [10, 1, 50]),
+            (1, Some(Flex), [5, 1, 25]),
+            (1, Some(Priority), [25, 1, 50]),
+            (1, Some(Fast), [10, 1, 50]),
+            // Nothing says what flex costs for long prompts: as much as without it.
+            (201, Some(Flex), [20, 1, 75]),
+            (201, Some(Priority), [25, 1, 75]),
+            (301, Some(Priority), [40, 1, 75]),
+        ] {
+            assert_eq!(dollars(&known, prompt, tier), expected, "{prompt} {tier:?}");
+        }
+        let typed = read(json!({ "tiers": { "flex": { "prices": { "input": 6 } } } })).or(known);
+        assert_eq!(dollars(&typed, 1, Some(Flex)), [6, 1, 25]);
+        assert_eq!(dollars(&typed, 1, Some(Priority)), [25, 1, 50]);
+        let typed = read(json!({ "prices": { "input": 7 } })).or(known);
+        assert_eq!(dollars(&typed, 1, Some(Priority)), [7, 1, 50], "no other price of a tier is left");
     }
 }

@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 
 use std::num::NonZeroU64;
 
+use attache_protocol::response::ServiceTier;
+
 use super::*;
 use crate::gateway::Gateway;
 
@@ -75,9 +77,11 @@ fn no_two_sources_say_the_same_figure() {
     let mut seen = HashSet::new();
     for (place, _, figures) in groups(&file()) {
         for (name, figure) in object(&figures) {
-            // Kinds of input are figures of their own.
+            // Kinds of input, prices and tiers are figures of their own.
             let parts: Vec<String> = match name.as_str() {
-                "inputs" | "outputs" => object(figure).keys().map(|kind| format!("{name}.{kind}")).collect(),
+                "inputs" | "outputs" | "prices" | "tiers" => {
+                    object(figure).keys().map(|kind| format!("{name}.{kind}")).collect()
+                }
                 _ => vec![name.clone()],
             };
             for part in parts {
@@ -128,7 +132,9 @@ fn figures_are_plausible() {
             let most = figures.output.map_or(1024, NonZeroU64::get);
             assert!((1024..=holds.max(1_048_576)).contains(&most), "{place}: answers with {most}");
             let ordered = |prices: &Prices, place: &str| {
-                let Prices { input, cached_input, cache_write, cache_write_hour, output } = *prices;
+                let Prices { input, cached_input, cache_write, cache_write_hour, output, .. } = *prices;
+                assert!(prices.audio_input.is_none_or(|audio| Some(audio) >= input), "{place}: {prices:?}");
+                assert!(prices.audio_output.is_none_or(|audio| Some(audio) >= output), "{place}: {prices:?}");
                 let rising = [cached_input, input, cache_write, cache_write_hour];
                 assert!(rising.into_iter().flatten().is_sorted(), "{place}: {prices:?}");
                 assert!(input <= output, "{place}: {prices:?}");
@@ -140,6 +146,18 @@ fn figures_are_plausible() {
                 ordered(&long.prices, &place);
                 assert!(long.prices.input > figures.prices.input, "{place}");
                 assert!(long.above.get() < holds, "{place}");
+            }
+            let Tiers { flex, priority, fast } = figures.tiers;
+            for (tier, cheaper) in [(flex, true), (priority, false), (fast, false)] {
+                ordered(&tier.prices, &place);
+                let other =
+                    tier.prices.input.is_none_or(|input| (Some(input) < figures.prices.input) == cheaper);
+                assert!(other, "{place}: {tier:?}");
+                if let Some(long) = tier.long_prompt {
+                    ordered(&long.prices, &place);
+                    assert!(long.prices.input > tier.prices.input, "{place}");
+                    assert_eq!(Some(long.above), figures.long_prompt.map(|usual| usual.above), "{place}");
+                }
             }
         }
     }
@@ -160,6 +178,24 @@ fn a_model_is_found_by_its_providers_name() {
     assert_eq!(tools("openrouter", "openai/gpt-6.1-sol"), None);
 }
 
+#[test]
+fn tiers_and_sound_cost_what_their_sources_say() {
+    use attache_protocol::response::ServiceTier::*;
+    let catalogue = Catalogue::new(&[], &[], &rows(), &mut Vec::new());
+    let find = |row: &str, model: &str| catalogue.model("any", row, model).unwrap().figures;
+    let input = |figures: Figures, prompt, tier| {
+        figures.prices_for(prompt, tier).input.unwrap_or_default().picodollars_per_token()
+    };
+    let gpt = find("openai", "gpt-5.6-sol");
+    assert_eq!(input(gpt, 1000, None), 4_000_000);
+    assert_eq!(input(gpt, 1000, Some(Flex)), 2_000_000);
+    assert_eq!(input(gpt, 300_000, Some(Flex)), 4_000_000);
+    assert_eq!(input(gpt, 300_000, Some(Priority)), 16_000_000);
+    assert_eq!(input(find("anthropic", "claude-opus-5"), 1000, Some(Fast)), 10_000_000);
+    let sound = find("gemini", "gemini-2.5-flash").prices_for(1000, Some(Priority));
+    assert_eq!(sound.audio_input.unwrap_or_default().picodollars_per_token(), 1_800_000);
+}
+
 fn gateway(catalogue: Value) -> Result<Gateway, Vec<Fault>> {
     Gateway::new(json!({
         "providers": [{ "name": "openai" }, { "name": "mine", "provider": "openai", "origin": "http://127.0.0.1:1" }],
@@ -171,7 +207,8 @@ fn gateway(catalogue: Value) -> Result<Gateway, Vec<Fault>> {
 #[test]
 fn what_was_typed_overrides_single_figures_and_adds_models() {
     let gateway = gateway(json!([
-        { "model": "gpt-4o", "figures": { "context": 64000, "inputs": { "image": false }, "prices": { "input": 2.4 } } },
+        { "model": "gpt-4o", "figures": { "context": 64000, "inputs": { "image": false }, "prices": { "input": 2.4 },
+          "tiers": { "flex": { "prices": { "input": 1.1 } } } } },
         { "model": "gpt-4o-mini", "at": { "openai": { "figures": { "tools": false } }, "mine": { "names": ["small"] } } },
         { "model": "llama", "figures": { "context": 8192, "jsonSchema": false },
           "at": { "mine": { "names": ["llama-3", "llama-3-*", "gpt-4.1"], "figures": { "context": 4096 } } } },
@@ -182,9 +219,11 @@ fn what_was_typed_overrides_single_figures_and_adds_models() {
     let big = figures("openai", "gpt-4o");
     assert_eq!((big.context.unwrap().get(), big.output.unwrap().get()), (64000, 16384));
     assert_eq!((big.inputs.image, big.inputs.pdf), (Some(false), Some(true)));
-    let prices = big.prices_at(1);
+    let prices = big.prices_for(1, None);
     assert_eq!(prices.input.unwrap().picodollars_per_token(), 2_400_000);
     assert_eq!(prices.output.unwrap().picodollars_per_token(), 10_000_000);
+    let tier = |tier| big.prices_for(1, Some(tier)).input.unwrap().picodollars_per_token();
+    assert_eq!((tier(ServiceTier::Flex), tier(ServiceTier::Priority)), (1_100_000, 2_400_000));
     assert_eq!(figures("openai", "gpt-4o-mini").tools, Some(false));
     assert_eq!(figures("mine", "small").tools, Some(true), "one provider's figure is no other's");
     assert_eq!(figures("mine", "small").context, figures("openai", "gpt-4o-mini").context);

@@ -21,26 +21,29 @@ impl Exchange {
         Some(Meter::new(Family::of(step.row()?.name, &step.model)))
     }
 
-    /// What was used, as the provider reported it; what it did not, as it was counted or expected.
+    /// What was used, as the provider reported it; what it did not, as it was counted or expected. Codecs read the first of
+    /// several answers; the others are taken to be as long.
     pub(super) fn used(&self, usage: &Usage, counted: u64) -> Option<Used> {
         let terms = self.attempt.ticket().terms.as_ref()?;
         let input = usage.input.unwrap_or(terms.input.likely);
-        let tariff = terms.offer(self.attempt.step()).and_then(|offer| offer.tariff);
+        let tariff = terms.offer(self.attempt.step()).and_then(|offer| offer.tariff.as_ref());
         Some(Used {
             input,
             cache_read: usage.cache_read.unwrap_or(0),
             cache_write: usage.cache_write.unwrap_or(0),
-            cache_write_hour: 0,
-            output: usage.output.unwrap_or(0).max(if usage.output.is_some() { 0 } else { counted }),
-            rates: tariff.map(|tariff| tariff.rates(input)),
+            cache_write_hour: usage.cache_write_hour.unwrap_or(0),
+            audio_input: usage.audio_input.unwrap_or(0),
+            output: usage.output.unwrap_or(counted.saturating_mul(terms.answers)),
+            audio_output: usage.audio_output.unwrap_or(0),
+            rates: tariff.map(|tariff| tariff.rates(input, usage.tier)),
         })
     }
 
     /// What a failed attempt is known to have used: only what was answered or reported counts.
     pub(super) fn wasted(&self, stream: &Stream) -> Option<Used> {
         let counted = stream.counted();
-        let said = counted > 0 || !stream.usage.is_empty();
-        self.used(&stream.usage, counted).filter(|_| said)
+        let told = stream.partial();
+        self.used(&told, counted).filter(|_| counted > 0 || !told.is_empty())
     }
 
     /// The exchange is over, and has used this; a second time does nothing.
@@ -88,7 +91,7 @@ impl Exchange {
         if stream.finished || !self.attempt.reservation().stops() {
             return false;
         }
-        let Some(so_far) = self.used(&stream.usage, stream.surely()) else { return false };
+        let Some(so_far) = self.used(&stream.partial(), stream.surely()) else { return false };
         let over = self.attempt.reservation().over(&so_far);
         // What was expected of it was wrong. It may have more, if there is more.
         over > 0 && self.attempt.reservation_mut().extend(around, over.max(EXTENSION), &so_far) < over
@@ -102,15 +105,16 @@ impl Exchange {
         out: Option<Vec<u8>>,
         around: &Around<'_>,
     ) -> Flow {
-        let used = self.used(&stream.usage, stream.counted()).unwrap_or_default();
-        let usage = Usage { input: Some(used.input), output: Some(used.output), ..stream.usage };
+        let told = stream.partial();
+        let used = self.used(&told, stream.counted()).unwrap_or_default();
+        let usage = Usage { input: Some(used.input), output: Some(used.output), ..told };
         let mut body = out.unwrap_or_else(|| bytes.to_vec());
-        stream.stop(&usage, &mut body);
+        stream.stop(&self.attempt.ticket().view, &usage, &mut body);
         for name in self.attempt.reservation().stopping(&used) {
             self.effects.counts.push(metrics::budget(&name, "stop"));
         }
-        self.effects.over = true;
-        (stream.closed, stream.finished, stream.stopped) = (true, true, Some(around.now));
+        self.effects.end = true;
+        (stream.closed, stream.finished) = (true, true);
         if stream.live {
             self.well(&usage, used.output, around);
             return Flow::Pass(Some(body));

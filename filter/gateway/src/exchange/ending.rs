@@ -14,7 +14,10 @@ pub enum Expiry {
     Retry(ResponseHead),
     /// Answer the client here: nobody else will.
     Reply { head: ResponseHead, body: Vec<u8> },
-    /// The client has had bytes, and nothing comes to which an error or the end could be added: break the connection off.
+    /// The client has had bytes, and nothing comes to which an error or the end could be added: end the answer in the hop.
+    /// Its end comes here as any other, and takes what is to be added; where there is no hop any more, break it off.
+    End,
+    /// The same without a hop: break the connection off.
     Cut,
 }
 
@@ -48,13 +51,12 @@ impl Exchange {
                 late.then(|| unread_error(self.status))?
             }
             State::Stream(stream) if stream.lingers(policy, around.now) => {
+                if policy.hop {
+                    return Some(Expiry::End);
+                }
                 let (usage, counted) = (stream.usage, stream.counted());
                 self.state = State::Ended;
                 self.well(&usage, counted, around);
-                return Some(Expiry::Cut);
-            }
-            State::Stream(stream) if stream.is_ignored(around.now) => {
-                self.state = State::Ended;
                 return Some(Expiry::Cut);
             }
             State::Stream(stream) => stream.late(policy, self.started, around.now)?,
@@ -63,15 +65,15 @@ impl Exchange {
             && stream.live
         {
             if !stream.closed && !stream.overdue(error.clone(), around.now) {
-                // The next byte that comes, if one comes soon, carries the error.
-                return None;
+                // The next byte that comes, if one comes soon, carries the error; so does the end.
+                return policy.hop.then_some(Expiry::End);
             }
             if !self.reported {
-                let (usage, counted) = (stream.usage, stream.counted());
+                let (usage, partial, counted) = (stream.told(), stream.partial(), stream.counted());
                 self.report(error.kind.name());
                 self.report_usage(&usage);
                 failed(&self.attempt, &error, None, self.started, None, around, &mut self.effects);
-                self.settle(self.used(&usage, counted), None, around);
+                self.settle(self.used(&partial, counted), None, around);
             }
             return Some(Expiry::Cut);
         }
@@ -106,11 +108,11 @@ impl Exchange {
         let finished =
             matches!(&self.state, State::Stream(stream) if stream.finished && (stream.live || !stream.whole));
         let (usage, counted) = match &self.state {
-            State::Stream(stream) => (stream.usage, stream.counted()),
+            State::Stream(stream) => (stream.told(), stream.counted()),
             State::Waiting | State::Whole | State::Unread | State::Ended => (Usage::default(), 0),
         };
         self.report_usage(&usage);
-        let used = self.used(&usage, counted);
+        let used = self.used(&Usage { output: usage.output.filter(|_| finished), ..usage }, counted);
         match why {
             _ if matches!(self.state, State::Ended) => {}
             // Clients hang up after the last event, before the last byte.
@@ -161,7 +163,9 @@ impl Exchange {
         };
         let late = now.saturating_sub(self.started) + CLOCK >= limit || now >= policy.deadline;
         match &self.state {
-            State::Stream(stream) if stream.live => ApiError::truncated(),
+            State::Stream(stream) if stream.live => {
+                stream.overdue_error().cloned().unwrap_or_else(ApiError::truncated)
+            }
             _ if late => ApiError::new(ErrorKind::Timeout, "the provider did not answer in time"),
             State::Waiting => ApiError::new(ErrorKind::Connection, "the provider could not be reached"),
             _ => ApiError::truncated(),

@@ -8,7 +8,15 @@ use super::model::{DAY, HOUR, Window};
 use super::steps::Dice;
 
 /// Picodollars for a token of a prompt and of an answer.
-pub const RATES: Rates = Rates { input: 3, cached_input: 1, cache_write: 4, cache_write_hour: 6, output: 15 };
+pub const RATES: Rates = Rates {
+    input: 3,
+    cached_input: 1,
+    cache_write: 4,
+    cache_write_hour: 6,
+    output: 15,
+    audio_input: 3,
+    audio_output: 15,
+};
 /// A budget as the run made it, whose limit each configuration may have otherwise.
 pub struct Typed {
     pub name: String,

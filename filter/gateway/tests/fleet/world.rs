@@ -30,6 +30,8 @@ const RATES: Rates = Rates {
     cache_write: 7_000_000,
     cache_write_hour: 7_000_000,
     output: 7_000_000,
+    audio_input: 7_000_000,
+    audio_output: 7_000_000,
 };
 
 struct Live {

@@ -8,8 +8,8 @@ use super::wire::{Answer, Block, Counts};
 use crate::codec::{Protocol, View};
 use crate::error::{ApiError, body};
 use crate::request::{At, Part, PartKind, Signature, UNSIGNED, arguments_object};
-use crate::response::{Finish, FinishReason, Response, Usage};
-use crate::text::Text;
+use crate::response::{Finish, FinishReason, Response, ServiceTier, Usage};
+use crate::text::{Raw, Text};
 use crate::wire::Count;
 
 /// `stop_reason` (SDK `stop_reason.py`). Read top down, the first word of a reason is the one written: Anthropic
@@ -49,14 +49,30 @@ pub fn stop_reason(finish: &Finish<'_>, refused: bool) -> &'static str {
 pub fn usage(counts: &Counts<'_>) -> Usage {
     let count = |count: Option<Count>| count.map(|Count(count)| count);
     let (read, written) = (count(counts.cache_read_input_tokens), count(counts.cache_creation_input_tokens));
+    let hour = count(counts.cache_creation.as_ref().and_then(|by_time| by_time.hour));
     Usage {
         input: count(counts.input_tokens)
             .map(|fresh| fresh.saturating_add(read.unwrap_or(0)).saturating_add(written.unwrap_or(0))),
         cache_read: read,
         cache_write: written,
+        cache_write_hour: hour,
+        audio_input: None,
         output: count(counts.output_tokens),
         reasoning: count(counts.output_tokens_details.as_ref().and_then(|details| details.thinking_tokens)),
+        audio_output: None,
+        tier: tier(counts),
     }
+}
+
+/// `service_tier` (SDK `usage.py`: "If the request used the priority, standard, or batch tier").
+const TIERS: [(&str, ServiceTier); 3] =
+    [("standard", ServiceTier::Standard), ("priority", ServiceTier::Priority), ("batch", ServiceTier::Batch)];
+
+/// `speed` beside it (SDK `usage.py`: "The inference speed mode used for this request") has a price of its own.
+pub fn tier(counts: &Counts<'_>) -> Option<ServiceTier> {
+    let fast = counts.speed.as_ref().is_some_and(|speed| speed.get() == "\"fast\"");
+    let word = |raw: &Raw<'_>| ServiceTier::find(&TIERS, raw.get().trim_matches('"'));
+    if fast { Some(ServiceTier::Fast) } else { counts.service_tier.as_ref().and_then(word) }
 }
 
 /// The same the other way. `input_tokens` and `output_tokens` are always there: clients read them unasked.
@@ -67,25 +83,53 @@ pub struct ShownUsage {
     cache_creation_input_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_read_input_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_creation: Option<ShownCreation>,
     output_tokens: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_tokens_details: Option<ShownDetails>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speed: Option<&'static str>,
 }
 #[derive(Serialize)]
 struct ShownDetails {
     thinking_tokens: u64,
 }
+#[derive(Serialize)]
+struct ShownCreation {
+    ephemeral_5m_input_tokens: u64,
+    ephemeral_1h_input_tokens: u64,
+}
 
 impl ShownUsage {
     pub fn of(usage: &Usage) -> Self {
-        let Usage { input, cache_read, cache_write, output, reasoning } = *usage;
+        let Usage {
+            input,
+            cache_read,
+            cache_write,
+            cache_write_hour,
+            // Anthropic has no counts of sound.
+            audio_input: _,
+            output,
+            reasoning,
+            audio_output: _,
+            tier,
+        } = *usage;
         let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
         ShownUsage {
             input_tokens: input.unwrap_or(0).saturating_sub(cached),
             cache_creation_input_tokens: cache_write,
             cache_read_input_tokens: cache_read,
+            cache_creation: cache_write_hour.map(|hour| ShownCreation {
+                ephemeral_5m_input_tokens: cache_write.unwrap_or(0).saturating_sub(hour),
+                ephemeral_1h_input_tokens: hour,
+            }),
             output_tokens: output.unwrap_or(0),
             output_tokens_details: reasoning.map(|thinking_tokens| ShownDetails { thinking_tokens }),
+            service_tier: tier.and_then(|tier| tier.word(&TIERS)),
+            speed: (tier == Some(ServiceTier::Fast)).then_some("fast"),
         }
     }
 }
@@ -226,22 +270,32 @@ mod tests {
         let body = r#"{"type":"message","id":"msg_1","role":"assistant","model":"claude","content":[{"type":"text","text":"hi"}],
             "stop_reason":"model_context_window_exceeded","stop_sequence":null,
             "usage":{"input_tokens":3,"cache_creation_input_tokens":5,"cache_read_input_tokens":7,"output_tokens":2,
+            "cache_creation":{"ephemeral_1h_input_tokens":4,"ephemeral_5m_input_tokens":1},"service_tier":"priority",
             "output_tokens_details":{"thinking_tokens":1}}}"#;
         let response = decode(body).unwrap();
         let usage = Usage {
             input: Some(15),
             cache_read: Some(7),
             cache_write: Some(5),
+            cache_write_hour: Some(4),
             output: Some(2),
             reasoning: Some(1),
+            tier: Some(ServiceTier::Priority),
+            ..Usage::default()
         };
         assert_eq!(response.usage, Some(usage));
         assert_eq!(response.finish.reason, FinishReason::Length);
         let shown = String::from_utf8(encode(&response, &View::default())).unwrap();
         assert_eq!(
             shown,
-            r#"{"id":"msg_1","type":"message","role":"assistant","model":"claude","content":[{"type":"text","text":"hi"}],"stop_reason":"model_context_window_exceeded","stop_sequence":null,"usage":{"input_tokens":3,"cache_creation_input_tokens":5,"cache_read_input_tokens":7,"output_tokens":2,"output_tokens_details":{"thinking_tokens":1}}}"#
+            r#"{"id":"msg_1","type":"message","role":"assistant","model":"claude","content":[{"type":"text","text":"hi"}],"stop_reason":"model_context_window_exceeded","stop_sequence":null,"usage":{"input_tokens":3,"cache_creation_input_tokens":5,"cache_read_input_tokens":7,"cache_creation":{"ephemeral_5m_input_tokens":1,"ephemeral_1h_input_tokens":4},"output_tokens":2,"output_tokens_details":{"thinking_tokens":1},"service_tier":"priority"}}"#
         );
+        let fast =
+            body.replace(r#""service_tier":"priority""#, r#""service_tier":"standard","speed":"fast""#);
+        let response = decode(&fast).unwrap();
+        assert_eq!(response.usage.unwrap().tier, Some(ServiceTier::Fast));
+        let shown = String::from_utf8(encode(&response, &View::default())).unwrap();
+        assert!(shown.ends_with(r#","speed":"fast"}}"#), "{shown}");
     }
 
     #[test]

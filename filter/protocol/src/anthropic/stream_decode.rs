@@ -4,13 +4,14 @@
 //! `ping` anywhere and `error` at any point (platform.claude.com "Streaming messages").
 
 use super::JSON_TOOL;
-use super::answer::{finish, json_finish, usage};
+use super::answer::{finish, json_finish, tier, usage};
+use super::stream_encode::{Encoder, End, Kind as Shown};
 use super::wire::{Answer, Block, Counts, Event, Piece};
-use crate::codec::{Protocol, StreamDecoder};
+use crate::codec::{Protocol, StreamDecoder, StreamEncoder, View};
 use crate::error::{ApiError, body};
 use crate::event::{Delta, PartHead, Sink, StreamEvent};
 use crate::request::{Signature, UNSIGNED};
-use crate::response::Finish;
+use crate::response::{Finish, ServiceTier, Usage};
 use crate::sse;
 use crate::text::{Text, mend};
 
@@ -78,6 +79,26 @@ impl StreamDecoder for Decoder {
         }
         answer.end(sink);
     }
+
+    fn usage(&self) -> Usage {
+        self.answer.counts.usage()
+    }
+
+    fn encoder(&self, view: &View) -> Box<dyn StreamEncoder> {
+        let Reader { started, ended, open, finish, .. } = &self.answer;
+        let block = open.as_ref().map(|open| {
+            let unsigned = open.kind == Kind::Thinking && !open.signed;
+            // A client that gives the thinking back later needs a signature; the mark has it taken out then.
+            (open.index, if unsigned { Shown::Thinking } else { Shown::Text })
+        });
+        let end = match (*ended, finish.is_some(), *started) {
+            (true, ..) => End::Over,
+            (_, true, _) => End::Told,
+            (_, _, true) => End::Open,
+            (_, _, false) => End::Before,
+        };
+        Box::new(Encoder::after(view, self.usage(), block, end))
+    }
 }
 
 /// Reads frames; lax towards servers that leave out starts and stops.
@@ -88,6 +109,8 @@ struct Reader {
     /// Parts begun so far.
     parts: u32,
     open: Option<Open>,
+    /// The index that the event in hand names.
+    named: Option<u32>,
     counts: Counted,
     finish: Option<Finish<'static>>,
     json: bool,
@@ -97,10 +120,21 @@ struct Reader {
 struct Counted {
     seen: bool,
     total: Counts<'static>,
+    tier: Option<ServiceTier>,
+}
+
+impl Counted {
+    fn usage(&self) -> Usage {
+        Usage { tier: self.tier, ..usage(&self.total) }
+    }
 }
 
 struct Open {
     kind: Kind,
+    /// Its block's index on the wire.
+    index: u32,
+    /// Thinking that has had a signature.
+    signed: bool,
     /// A call's input that came whole with its start, until pieces of it come.
     input: Option<String>,
 }
@@ -155,7 +189,8 @@ impl Reader {
     }
 
     fn event(&mut self, event: Event<'_>, sink: &mut Sink<'_>) {
-        let Event { kind, index: _, delta, content_block, message, usage, error: _, extras: _ } = event;
+        let Event { kind, index, delta, content_block, message, usage, error: _, extras: _ } = event;
+        self.named = index.and_then(|index| u32::try_from(index).ok());
         match kind.as_deref().unwrap_or_default() {
             "content_block_delta" => self.piece(delta.unwrap_or_default(), sink),
             "message_start" => {
@@ -190,6 +225,7 @@ impl Reader {
 
     fn count(&mut self, counts: Option<Counts<'_>>) {
         let Some(counts) = counts else { return };
+        self.counts.tier = tier(&counts).or(self.counts.tier);
         let Counts {
             input_tokens, cache_creation_input_tokens, cache_read_input_tokens, output_tokens, ..
         } = counts;
@@ -203,13 +239,16 @@ impl Reader {
         if let Some(thinking) = counts.output_tokens_details.and_then(|details| details.thinking_tokens) {
             total.output_tokens_details.get_or_insert_default().thinking_tokens = Some(thinking);
         }
+        if let Some(hour) = counts.cache_creation.and_then(|by_time| by_time.hour) {
+            total.cache_creation.get_or_insert_default().hour = Some(hour);
+        }
     }
 
     fn open(&mut self, kind: Kind, part: PartHead<'_>, sink: &mut Sink<'_>) {
         self.close(sink);
         self.start(Text::default(), Text::default(), sink);
         sink(&StreamEvent::PartStart { index: self.parts, part });
-        self.open = Some(Open { kind, input: None });
+        self.open = Some(Open { kind, index: self.named.unwrap_or(self.parts), signed: false, input: None });
     }
 
     fn delta(&self, delta: Delta<'_>, sink: &mut Sink<'_>) {
@@ -217,7 +256,7 @@ impl Reader {
     }
 
     fn close(&mut self, sink: &mut Sink<'_>) {
-        let Some(Open { kind, input }) = self.open.take() else { return };
+        let Some(Open { kind, input, index: _, signed: _ }) = self.open.take() else { return };
         match (kind, input) {
             (Kind::Call, Some(input)) => self.delta(Delta::Arguments(Text::from(input)), sink),
             (Kind::Json, Some(input)) => self.delta(Delta::Text(Text::from(input)), sink),
@@ -266,7 +305,11 @@ impl Reader {
         }
     }
 
-    fn signature(&self, data: Option<Text<'_>>, sink: &mut Sink<'_>) {
+    fn signature(&mut self, data: Option<Text<'_>>, sink: &mut Sink<'_>) {
+        if let Some(open) = self.open.as_mut().filter(|_| data.as_ref().is_some_and(|data| !data.is_empty()))
+        {
+            open.signed = true;
+        }
         if let Some(data) = data.filter(|data| !data.is_empty() && *data != UNSIGNED) {
             self.delta(Delta::Signature(Signature { owner: Protocol::Anthropic, data }), sink);
         }
@@ -312,7 +355,7 @@ impl Reader {
         self.close(sink);
         self.start(Text::default(), Text::default(), sink);
         if self.counts.seen {
-            sink(&StreamEvent::Usage(usage(&self.counts.total)));
+            sink(&StreamEvent::Usage(self.counts.usage()));
         }
         let finish = if self.json { json_finish(finish) } else { finish };
         self.ended = true;

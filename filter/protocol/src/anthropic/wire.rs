@@ -83,8 +83,15 @@ wire! {
         input_tokens: Count,
         cache_creation_input_tokens: Count,
         cache_read_input_tokens: Count,
+        cache_creation: CacheCreation<'a>,
         output_tokens: Count,
         output_tokens_details: OutputDetails<'a>,
+        service_tier: Raw<'a>,
+        speed: Raw<'a>,
+    }
+    pub struct CacheCreation<'a> {
+        minutes = "ephemeral_5m_input_tokens": Count,
+        hour = "ephemeral_1h_input_tokens": Count,
     }
     pub struct OutputDetails<'a> { thinking_tokens: Count }
     /// The data of a stream event.

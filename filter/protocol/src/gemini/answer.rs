@@ -9,7 +9,7 @@ use crate::gemini::json::Json;
 use crate::gemini::signature::{carried, uncarried};
 use crate::gemini::wire::{self, Number, Word};
 use crate::request::{Part, PartKind, Source, arguments_object};
-use crate::response::{Finish, FinishReason, Response, Usage};
+use crate::response::{Finish, FinishReason, Response, ServiceTier, Usage};
 use crate::text::{Raw, Text};
 
 /// What is read of a `GenerateContentResponse`; its other members concern nobody else.
@@ -20,7 +20,8 @@ pub struct Answer<'a> {
     pub candidates: Option<Vec<Candidate<'a>>>,
     #[serde(borrow)]
     pub prompt_feedback: Option<PromptFeedback<'a>>,
-    pub usage_metadata: Option<UsageMetadata>,
+    #[serde(borrow)]
+    pub usage_metadata: Option<UsageMetadata<'a>>,
     #[serde(borrow)]
     pub model_version: Option<Text<'a>>,
     #[serde(borrow)]
@@ -56,15 +57,49 @@ pub struct PromptFeedback<'a> {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct UsageMetadata {
+pub struct UsageMetadata<'a> {
     prompt_token_count: Option<Number>,
     tool_use_prompt_token_count: Option<Number>,
     cached_content_token_count: Option<Number>,
     candidates_token_count: Option<Number>,
     thoughts_token_count: Option<Number>,
+    #[serde(borrow)]
+    prompt_tokens_details: Option<Raw<'a>>,
+    #[serde(borrow)]
+    candidates_tokens_details: Option<Raw<'a>>,
+    #[serde(borrow)]
+    service_tier: Option<Raw<'a>>,
+    #[serde(borrow)]
+    traffic_type: Option<Raw<'a>>,
 }
 
-impl UsageMetadata {
+/// google-genai `types.ModalityTokenCount`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ByModality<'a> {
+    #[serde(borrow)]
+    modality: Option<Text<'a>>,
+    token_count: Option<Number>,
+}
+
+/// Of the tokens those that are sound.
+fn audio(details: Option<&Raw<'_>>) -> Option<u64> {
+    let details = details?.read::<Vec<ByModality<'_>>>().ok()?;
+    details.into_iter().find(|part| part.modality.as_deref() == Some("AUDIO"))?.token_count?.count()
+}
+
+/// The Gemini API's `serviceTier` (recorded; google-genai `types.ServiceTier`).
+const TIERS: [(&str, ServiceTier); 3] =
+    [("standard", ServiceTier::Standard), ("flex", ServiceTier::Flex), ("priority", ServiceTier::Priority)];
+/// Vertex's `trafficType` (recorded; google-genai `types.TrafficType`).
+const TRAFFIC: [(&str, ServiceTier); 4] = [
+    ("PROVISIONED_THROUGHPUT", ServiceTier::Provisioned),
+    ("ON_DEMAND", ServiceTier::Standard),
+    ("ON_DEMAND_FLEX", ServiceTier::Flex),
+    ("ON_DEMAND_PRIORITY", ServiceTier::Priority),
+];
+
+impl UsageMetadata<'_> {
     /// `promptTokenCount` includes what was cached; results of Gemini's own tools are counted beside it, and
     /// thoughts beside the candidates (google-genai `types.GenerateContentResponseUsageMetadata`).
     pub fn usage(&self) -> Usage {
@@ -74,12 +109,19 @@ impl UsageMetadata {
             (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
         };
         let thoughts = count(self.thoughts_token_count);
+        let tier = |raw: Option<&Raw<'_>>, table: &[(&str, ServiceTier)]| {
+            ServiceTier::find(table, raw?.get().trim_matches('"'))
+        };
         Usage {
             input: sum(count(self.prompt_token_count), count(self.tool_use_prompt_token_count)),
             cache_read: count(self.cached_content_token_count),
             cache_write: None,
+            cache_write_hour: None,
+            audio_input: audio(self.prompt_tokens_details.as_ref()),
             output: sum(count(self.candidates_token_count), thoughts),
             reasoning: thoughts,
+            audio_output: audio(self.candidates_tokens_details.as_ref()),
+            tier: tier(self.service_tier.as_ref(), &TIERS).or(tier(self.traffic_type.as_ref(), &TRAFFIC)),
         }
     }
 }
@@ -310,8 +352,19 @@ pub fn write_call(id: &str, name: &str, arguments: &str, json: &mut Json<'_>) {
 }
 
 pub fn write_usage(usage: Option<&Usage>, json: &mut Json<'_>) {
-    // Gemini does not count what was written to the cache.
-    let Some(Usage { input, cache_read, cache_write: _, output, reasoning }) = usage else { return };
+    let Some(usage) = usage else { return };
+    let Usage {
+        input,
+        cache_read,
+        // Gemini does not count what was written to the cache.
+        cache_write: _,
+        cache_write_hour: _,
+        audio_input,
+        output,
+        reasoning,
+        audio_output,
+        tier,
+    } = usage;
     json.key("usageMetadata").open(b'{');
     let candidates = output.map(|output| output.saturating_sub(reasoning.unwrap_or(0)));
     let total = input.zip(*output).map(|(input, output)| input.saturating_add(output));
@@ -327,5 +380,46 @@ pub fn write_usage(usage: Option<&Usage>, json: &mut Json<'_>) {
             json.key(name).show(count);
         }
     }
+    for (name, audio) in [("promptTokensDetails", audio_input), ("candidatesTokensDetails", audio_output)] {
+        if let Some(audio) = audio.filter(|audio| *audio > 0) {
+            json.key(name).open(b'[').open(b'{').key("modality").str("AUDIO");
+            json.key("tokenCount").show(audio).close(b'}').close(b']');
+        }
+    }
+    if let Some(tier) = tier.and_then(|tier| tier.word(&TIERS)) {
+        json.key("serviceTier").str(tier);
+    } else if let Some(traffic) = tier.and_then(|tier| tier.word(&TRAFFIC)) {
+        json.key("trafficType").str(traffic);
+    }
     json.close(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(json: &str) -> Usage {
+        serde_json::from_str::<UsageMetadata<'_>>(json).unwrap().usage()
+    }
+
+    #[test]
+    fn tiers_and_sound() {
+        let flex = usage(
+            r#"{"promptTokenCount":9,"promptTokensDetails":[{"modality":"TEXT","tokenCount":2},{"modality":"AUDIO","tokenCount":7}],
+            "candidatesTokensDetails":"odd","serviceTier":"flex"}"#,
+        );
+        assert_eq!((flex.audio_input, flex.audio_output), (Some(7), None));
+        assert_eq!(flex.tier, Some(ServiceTier::Flex));
+        let mut out = Vec::new();
+        let mut json = Json::new(&mut out);
+        write_usage(Some(&flex), json.open(b'{'));
+        let written = String::from_utf8(out).unwrap();
+        assert_eq!(
+            written,
+            r#"{"usageMetadata":{"promptTokenCount":9,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":7}],"serviceTier":"flex"}"#
+        );
+        assert_eq!(usage(r#"{"trafficType":"PROVISIONED_THROUGHPUT"}"#).tier, Some(ServiceTier::Provisioned));
+        assert_eq!(usage(r#"{"trafficType":"ON_DEMAND_PRIORITY"}"#).tier, Some(ServiceTier::Priority));
+        assert_eq!(usage(r#"{"serviceTier":5,"trafficType":"NEW"}"#).tier, None);
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::wire::{Detail, ExtraContent};
 use crate::request::{Part, PartKind, Signature};
-use crate::response::{FinishReason, Usage};
+use crate::response::{FinishReason, ServiceTier, Usage};
 use crate::text::{Raw, Text, mend};
 use crate::wire::Count;
 
@@ -19,21 +19,27 @@ pub struct Answer<'a> {
     pub id: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub model: Option<Text<'a>>,
+    /// A number, as far as anybody asks.
+    #[serde(borrow, default)]
+    pub created: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub choices: Option<Vec<Choice<'a>>>,
-    #[serde(default)]
-    pub usage: Option<WireUsage>,
+    #[serde(borrow, default)]
+    pub usage: Option<WireUsage<'a>>,
+    /// A word, as far as anybody asks.
+    #[serde(borrow, default)]
+    service_tier: Option<&'a RawValue>,
     /// Groq's own place for usage.
-    #[serde(default)]
-    pub x_groq: Option<Groq>,
+    #[serde(borrow, default)]
+    pub x_groq: Option<Groq<'a>>,
     #[serde(borrow, default)]
     pub error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-pub struct Groq {
-    #[serde(default)]
-    pub usage: Option<WireUsage>,
+pub struct Groq<'a> {
+    #[serde(borrow, default)]
+    pub usage: Option<WireUsage<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -171,7 +177,7 @@ pub fn call_signature<'a>(extra: Option<ExtraContent<'a>>) -> Option<Signature<'
 }
 
 #[derive(Deserialize)]
-pub struct WireUsage {
+pub struct WireUsage<'a> {
     #[serde(default)]
     prompt_tokens: Option<Count>,
     #[serde(default)]
@@ -198,6 +204,9 @@ pub struct WireUsage {
     cache_creation_input_tokens: Option<Count>,
     #[serde(default)]
     reasoning_tokens: Option<Count>,
+    /// Mistral's place for it.
+    #[serde(borrow, default)]
+    service_tier: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -206,15 +215,42 @@ struct PromptDetails {
     cached_tokens: Option<Count>,
     #[serde(default)]
     cache_write_tokens: Option<Count>,
+    #[serde(default)]
+    audio_tokens: Option<Count>,
 }
 
 #[derive(Deserialize)]
 struct CompletionDetails {
     #[serde(default)]
     reasoning_tokens: Option<Count>,
+    #[serde(default)]
+    audio_tokens: Option<Count>,
 }
 
-impl WireUsage {
+/// `service_tier` of answers; the first word of a tier is the one written. openai SDK `types/chat/chat_completion.py`
+/// ("The response will show `service_tier=priority` regardless of if you specify `service_tier=fast` or `priority`"),
+/// groq SDK `types/chat/chat_completion.py` (`on_demand`), mistralai SDK `models/usageinfo.py` ("standard or priority"),
+/// LiteLLM 1.109.1 `types/utils.py` (`ultrafast`, "OpenAI ultrafast service tier pricing").
+const TIERS: [(&str, ServiceTier); 8] = [
+    ("default", ServiceTier::Standard),
+    ("flex", ServiceTier::Flex),
+    ("priority", ServiceTier::Priority),
+    ("ultrafast", ServiceTier::Fast),
+    ("scale", ServiceTier::Provisioned),
+    ("on_demand", ServiceTier::Standard),
+    ("standard", ServiceTier::Standard),
+    ("fast", ServiceTier::Priority),
+];
+
+fn tier(raw: Option<&RawValue>) -> Option<ServiceTier> {
+    ServiceTier::find(&TIERS, raw?.get().trim_matches('"'))
+}
+
+pub fn tier_word(usage: &Usage) -> Option<&'static str> {
+    usage.tier?.word(&TIERS)
+}
+
+impl WireUsage<'_> {
     pub fn usage(&self) -> Usage {
         let count = |count: Option<Count>| count.map(|count| count.0);
         let prompt = self.prompt_tokens_details.as_ref();
@@ -242,21 +278,26 @@ impl WireUsage {
             input,
             cache_read: count(read),
             cache_write: count(written),
+            cache_write_hour: None,
+            audio_input: count(prompt.and_then(|details| details.audio_tokens)),
             output: if apart {
                 output.map(|output| output.saturating_add(reasoning.unwrap_or(0)))
             } else {
                 output
             },
             reasoning,
+            audio_output: count(details.and_then(|details| details.audio_tokens)),
+            tier: tier(self.service_tier),
         }
     }
 }
 
 impl Answer<'_> {
-    /// The usage that this answer or chunk tells, if it tells any.
-    pub fn usage(&self) -> Option<Usage> {
-        let wire = self.usage.as_ref().or_else(|| self.x_groq.as_ref()?.usage.as_ref())?;
-        Some(wire.usage()).filter(|usage| !usage.is_empty())
+    /// The usage that this answer or chunk tells; empty where it tells none.
+    pub fn usage(&self) -> Usage {
+        let wire = self.usage.as_ref().or_else(|| self.x_groq.as_ref()?.usage.as_ref());
+        let usage = wire.map(WireUsage::usage).unwrap_or_default();
+        Usage { tier: tier(self.service_tier).or(usage.tier), ..usage }
     }
 }
 
@@ -315,11 +356,17 @@ mod tests {
         let expected = Usage {
             input: Some(10),
             cache_read: Some(4),
-            cache_write: None,
             output: Some(5),
             reasoning: Some(3),
+            ..Usage::default()
         };
         assert_eq!(plain, expected);
+        let sound = usage(
+            r#"{"prompt_tokens_details":{"audio_tokens":4},"completion_tokens_details":{"audio_tokens":9},"service_tier":"priority"}"#,
+        );
+        assert_eq!((sound.audio_input, sound.audio_output), (Some(4), Some(9)));
+        assert_eq!((sound.tier, tier_word(&sound)), (Some(ServiceTier::Priority), Some("priority")));
+        assert_eq!(usage(r#"{"service_tier":{"new":1}}"#).tier, None);
         let xai = r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":18,"completion_tokens_details":{"reasoning_tokens":3}}"#;
         assert_eq!(usage(xai).output, Some(8));
         assert_eq!(

@@ -14,7 +14,7 @@ pub fn decode(text: &str) -> Result<Response<'_>, ApiError> {
     if answer.error.is_some() {
         return Err(body::read(None, text.as_bytes()));
     }
-    let usage = answer.usage();
+    let usage = Some(answer.usage()).filter(|usage| !usage.is_empty());
     let choices = answer.choices.unwrap_or_default();
     let Some(mut choice) = choices.into_iter().find(|choice| choice.index.unwrap_or(0) == 0) else {
         // Some providers answer 200 with an error that has no `error` member.
@@ -116,6 +116,7 @@ pub fn encode(response: &Response<'_>, view: &View, out: &mut Vec<u8>) {
     choices.close();
     if let Some(usage) = usage {
         write_usage(usage, object.key("usage"));
+        object.set_some("service_tier", answer::tier_word(usage));
     }
     object.close();
 }
@@ -214,21 +215,35 @@ fn write_calls(parts: &[Part<'_>], message: &mut Object<'_>) {
 
 /// Usage as OpenAI's clients read it; `cache_write_tokens` is OpenRouter's addition.
 pub fn write_usage(usage: &Usage, out: &mut Vec<u8>) {
-    let Usage { input, cache_read, cache_write, output, reasoning } = *usage;
+    let Usage {
+        input,
+        cache_read,
+        cache_write,
+        // How long it is kept has no place here.
+        cache_write_hour: _,
+        audio_input,
+        output,
+        reasoning,
+        audio_output,
+        // It stands beside the usage.
+        tier: _,
+    } = *usage;
     let (prompt, completion) = (input.unwrap_or(0), output.unwrap_or(0));
     let mut object = Object::open(out);
     object.set("prompt_tokens", &prompt);
     object.set("completion_tokens", &completion);
     object.set("total_tokens", &prompt.saturating_add(completion));
-    if cache_read.is_some() || cache_write.is_some() {
+    if cache_read.is_some() || cache_write.is_some() || audio_input.is_some() {
         let mut details = object.object("prompt_tokens_details");
         details.set_some("cached_tokens", cache_read);
         details.set_some("cache_write_tokens", cache_write);
+        details.set_some("audio_tokens", audio_input);
         details.close();
     }
-    if let Some(reasoning) = reasoning {
+    if reasoning.is_some() || audio_output.is_some() {
         let mut details = object.object("completion_tokens_details");
-        details.set("reasoning_tokens", &reasoning);
+        details.set_some("reasoning_tokens", reasoning);
+        details.set_some("audio_tokens", audio_output);
         details.close();
     }
     object.close();

@@ -217,6 +217,9 @@ pub fn streams() {
                             format!("{} → {}: {}", protocol.name(), client.name(), verdict.unwrap_err())
                         });
                     }
+                    let mut decoder = protocol.codec().stream_decoder();
+                    decoder.push(&broken[..cut], &mut |_| {});
+                    decoder.encoder(&view(true, round % 2 == 0)).stop(&decoder.usage(), &mut Vec::new());
                     if let Some(mut filter) = protocol.codec().hide_usage() {
                         let mut out = Vec::new();
                         filter.push(&broken, &mut out);

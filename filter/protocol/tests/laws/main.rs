@@ -23,7 +23,9 @@ mod limit;
 mod recording;
 mod relay;
 mod request;
+mod stop;
 mod stream;
+mod usage;
 
 /// Each law is a plain function; this makes it a test natively and under Node.
 macro_rules! laws {
@@ -50,6 +52,9 @@ laws! {
     streams_in_any_pieces_are_the_same = stream::splits;
     streams_cut_anywhere_end_well = stream::cuts;
     streams_cross_to_other_protocols = stream::cross;
+    streams_stop_anywhere_in_their_own_protocol = stop::relayed;
+    streams_stop_anywhere_in_every_protocol = stop::translated;
+    usage_is_a_bill = usage::is_a_bill;
     errors_have_their_kind = error::have_their_kind;
     errors_cross_to_other_protocols = error::cross;
     every_kind_of_error_is_told_apart = error::kinds_survive;
