@@ -424,6 +424,7 @@ impl World {
             return;
         }
         self.tally.borrow_mut().calls += 1;
+        self.pods[pod].leases[0].borrow_mut().expect(&asks);
         let bytes = request("attache", &asks);
         self.calls.borrow_mut().push(Call { pod, sent: self.clock.get(), asks, bytes, answer: None });
     }
