@@ -1,6 +1,6 @@
 //! What single budgets do; that they are exact together is proven in `tests/budget`.
 
-mod fleet;
+pub(super) mod fleet;
 mod typed;
 
 use std::borrow::Cow;
@@ -41,28 +41,6 @@ impl Store for Memory {
         }
         same
     }
-}
-
-/// A rule over tokens.
-pub(super) fn rule(limit: u64, window: Window) -> Rule {
-    Rule {
-        name: "b".to_owned(),
-        unit: Unit::Tokens,
-        limit,
-        window,
-        thresholds: Vec::new(),
-        shadow: false,
-        charge_failed: false,
-        default_rates: None,
-        moves: false,
-        fleet: None,
-    }
-}
-
-/// The same of a fleet.
-pub(super) fn fleet_rule(limit: u64, window: Window) -> Rule {
-    let fleet = super::fleet::Fleet::new(&config::FleetConfig::default(), &mut Vec::new());
-    Rule { fleet: Some(fleet.leased(5)), ..rule(limit, window) }
 }
 
 struct Sent(&'static [(&'static str, &'static str)]);

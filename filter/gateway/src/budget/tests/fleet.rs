@@ -8,6 +8,28 @@ use super::*;
 
 const ROOM: u64 = u32::MAX as u64;
 
+/// A rule over tokens.
+pub fn rule(limit: u64, window: Window) -> Rule {
+    Rule {
+        name: "b".to_owned(),
+        unit: Unit::Tokens,
+        limit,
+        window,
+        thresholds: Vec::new(),
+        shadow: false,
+        charge_failed: false,
+        default_rates: None,
+        moves: false,
+        fleet: None,
+    }
+}
+
+/// The same of a fleet.
+pub fn fleet_rule(limit: u64, window: Window) -> Rule {
+    let fleet = Fleet::new(&FleetConfig::default(), &mut Vec::new());
+    Rule { fleet: Some(fleet.leased(5)), ..rule(limit, window) }
+}
+
 fn pod(limit: u64, policy: &str) -> Bench {
     let typed: FleetConfig = serde_json::from_value(json!({ "onUnavailable": policy })).unwrap();
     let budget =
