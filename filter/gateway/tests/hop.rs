@@ -33,7 +33,7 @@ fn admit(model: &str, stream: bool, delivery: &str) -> Admitted {
     let head = Head::new(headers.iter().map(|(name, value)| ((*name).into(), (*value).into())));
     let store = Memory::default();
     let around = Around { now: NOW, store: &store };
-    Admission::begin(&head, &gateway.limits).unwrap().admit(&gateway, body.as_bytes(), &around).unwrap()
+    support::admit(Admission::begin(&head, &gateway).unwrap(), &gateway, &body, &around).unwrap()
 }
 
 fn attempt(admitted: Admitted) -> Attempt {
