@@ -1,5 +1,5 @@
 # Everything that is done with this repository; `make help` lists it. Needs GNU make, rustup, and Python 3.10 or newer with
-# venv; Go where Helm must be built, Node for `make wasm-test`. The rest is fetched once, into $XDG_CACHE_HOME/attache.
+# venv; Go for the rate-limit service and where Helm must be built, Node for `make wasm-test`. The rest is fetched once, into $XDG_CACHE_HOME/attache.
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
@@ -58,7 +58,7 @@ chart-test: wasm helm testing ## The chart, what Envoy says to it, and `make run
 	$(call say,$@)
 	@$(PYTEST) tests/test_chart.py tests/test_run.py
 
-e2e: wasm helm testing ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
+e2e: wasm helm testing ratelimit ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
 	$(call say,$@)
 	@$(PYTEST) tests $(addprefix --ignore=,$(wildcard tests/test_chart.py tests/test_run.py tests/sdk)) $(if $(CASE),-k '$(CASE)')
 
@@ -109,8 +109,11 @@ testing: python ## The Python environment of the tests
 helm: python ## The user's own Helm, else one built from its Go module
 	@$(FETCH) helm .attache/helm
 
+ratelimit: python ## Envoy's rate-limit service, built from its Go module, and Redis
+	@$(FETCH) ratelimit .attache/ratelimit
+
 bindgen: rust ## The runner of `make wasm-test`
 	@$(FETCH) bindgen .attache/wasm-bindgen-test-runner
 
 .PHONY: run wasm test lint unit wasm-test chart-test e2e sdk chaos bench bless chart clean help
-.PHONY: python rust running testing helm bindgen
+.PHONY: python rust running testing helm ratelimit bindgen

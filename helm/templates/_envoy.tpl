@@ -38,6 +38,9 @@ static_resources:
     {{- end }}
     - {{ include "attache.hop.cluster" (dict "values" $values) | nindent 6 | trim }}
     {{- include "attache.nowhere" (dict "values" $values) | nindent 4 }}
+    {{- if .Values.fleet.address }}
+    - {{ include "attache.fleet" (dict "values" $values) | nindent 6 | trim }}
+    {{- end }}
 # The filter's metrics carry their labels in the name: `attache_attempts;provider=openai;class=ok`.
 stats_config:
   stats_tags:

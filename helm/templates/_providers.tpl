@@ -9,7 +9,7 @@
 {{- $names := list -}}
 {{- $form := "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" -}}
 {{- /* Clusters of the chart's own, and the first parts of others' names. */ -}}
-{{- $ours := list "bare" "hop" "none" "nowhere" "origin" -}}
+{{- $ours := list "bare" "fleet" "hop" "none" "nowhere" "origin" -}}
 {{- if not .Values.gateway.providers -}}
   {{- $faults = append $faults "gateway.providers: none; at least one is needed" -}}
 {{- end -}}
@@ -77,6 +77,14 @@
       {{- $faults = append $faults (printf "gateway.routes[%d].targets[%d].provider: unknown provider `%s`%s; configured are %s" $r $t $provider $hint (uniq $names | join ", ")) -}}
     {{- end -}}
   {{- end -}}
+{{- end -}}
+{{- with .Values.fleet.address -}}
+  {{- if not (regexMatch "^([A-Za-z0-9._-]+|\\[[0-9a-fA-F:.]+\\]):[0-9]{1,5}$" .) -}}
+    {{- $faults = append $faults (printf "fleet.address: expected `host:port`, found `%s`" .) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and (hasKey .Values.gateway "fleet") (not .Values.fleet.address) -}}
+  {{- $faults = append $faults "fleet.address: `gateway.fleet` needs the rate-limit service's `host:port`" -}}
 {{- end -}}
 {{- dict "providers" $providers "faults" $faults | toJson -}}
 {{- end -}}

@@ -5,6 +5,7 @@
     fetch.py venv REQUIREMENTS LINK     a Python environment; LINK becomes a link to it
     fetch.py helm LINK                  the user's own Helm, else a built one
     fetch.py bindgen LINK               wasm-bindgen's test runner, in the version of Cargo.lock
+    fetch.py ratelimit LINK             Envoy's rate-limit service, and the Redis that it counts in
 
 The cache is $XDG_CACHE_HOME/attache or ~/.cache/attache; deleting it is harmless. A missing prerequisite ends in one line.
 """
@@ -23,6 +24,8 @@ from typing import Iterator
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attache"
 HELM_VERSION = "v4.3.1"
+# It has no releases; this is its main branch of 23 January 2026.
+RATELIMIT_VERSION = "v1.4.1-0.20260122083618-3fb702589d36"
 
 
 class Missing(Exception):
@@ -105,6 +108,29 @@ def bindgen(link: Path) -> None:
     point(link, place / "bin/wasm-bindgen-test-runner")
 
 
+def ratelimit(link: Path) -> None:
+    redis()
+    if own := os.environ.get("RATELIMIT"):
+        return point(link, Path(own).resolve())
+    place = CACHE / f"ratelimit-{RATELIMIT_VERSION}"
+    with locked(place):
+        if not (place / "service_cmd").exists():
+            need("go", "builds Envoy's rate-limit service for the tests of fleet-wide budgets", "install it: https://go.dev/dl")
+            say("Envoy's rate-limit service from its Go module; a minute or two, this once")
+            run(["go", "install", f"github.com/envoyproxy/ratelimit/src/service_cmd@{RATELIMIT_VERSION}"], GOBIN=str(place))
+    point(link, place / "service_cmd")
+
+
+def redis() -> None:
+    """The one package that is installed outside the cache, and only where that is a machine of its own: root on Debian."""
+    if not shutil.which("redis-server") and os.geteuid() == 0 and shutil.which("apt-get"):
+        say("redis-server from Debian's packages")
+        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+        run(["apt-get", "update"], **quiet)
+        run(["apt-get", "install", "--yes", "--no-install-recommends", "redis-server"], **quiet)
+    need("redis-server", "counts for the tests of fleet-wide budgets", "install Redis: `apt install redis-server`")
+
+
 def need(program: str, why: str, how: str) -> None:
     if not shutil.which(program):
         raise Missing(f"{program}: not found; it {why}; {how}")
@@ -158,6 +184,8 @@ def main(words: list[str]) -> int:
                 helm(ROOT / link)
             case ["bindgen", link]:
                 bindgen(ROOT / link)
+            case ["ratelimit", link]:
+                ratelimit(ROOT / link)
             case _:
                 print((__doc__ or "").strip(), file=sys.stderr)
                 return 2

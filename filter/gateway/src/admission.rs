@@ -5,7 +5,7 @@ use attache_protocol::error::{ApiError, ErrorKind};
 use attache_protocol::request::{ReasoningAmount, Request, Signature};
 use attache_protocol::wire::Fault;
 
-use crate::budget::{Fact, Facts};
+use crate::budget::{Ask, Fact, Facts};
 use crate::config::{Credentials, Delivery, Silence, suggest};
 use crate::failover::EXTRA_ATTEMPTS;
 use crate::gateway::{FIRST_TOKEN, FIRST_TOKEN_THINKING, Gateway, Limits, Route};
@@ -57,6 +57,8 @@ pub struct Admitted {
     /// What the answer's headers tell of its budgets.
     pub headers: Vec<(String, String)>,
     pub effects: Effects,
+    /// To be sent to the fleet's service; nobody waits for them.
+    pub asks: Vec<Ask>,
 }
 
 impl Admitted {

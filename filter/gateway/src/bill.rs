@@ -5,6 +5,7 @@ use attache_protocol::request::{ReasoningAmount, Request};
 use attache_protocol::response::ServiceTier;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::fleet::PATIENCE;
 use crate::budget::{Moving, Rates, Reservation, Want};
 use crate::catalogue::{Catalogue, Figures, Tiers};
 use crate::gateway::{Route, Target};
@@ -205,6 +206,7 @@ impl<'r> Appraisal<'r> {
             expires,
             since,
             downgraded,
+            patience: Some(since + PATIENCE),
         }
     }
 
@@ -278,6 +280,7 @@ impl Terms {
             expires: self.expires,
             since: now,
             downgraded: true,
+            patience: None,
         }
     }
 }

@@ -23,6 +23,7 @@ mod amount;
 mod check;
 pub mod config;
 mod fact;
+pub mod fleet;
 mod hash;
 mod headers;
 mod keys;
@@ -42,6 +43,7 @@ pub use self::amount::{Rates, Unit, Used, Want};
 pub use self::check::Known;
 use self::config::{BudgetConfig, OnExceed, OnFull};
 pub use self::fact::{Fact, Facts};
+pub use self::fleet::{Ask, Leased};
 pub(crate) use self::hash::siphash;
 pub use self::headers::{Dollars, headers};
 pub use self::moving::Moving;
@@ -86,6 +88,8 @@ pub struct Rule {
     pub shadow: bool,
     charge_failed: bool,
     default_rates: Option<Rates>,
+    /// All pods of a fleet share it.
+    fleet: Option<Leased>,
     /// Its account depends on who answers: a request that goes on to another target may leave it for another one.
     moves: bool,
 }
@@ -127,6 +131,13 @@ pub enum Decision {
         again: u64,
         until: u64,
     },
+    /// The fleet's service must grant more first. These asks are to be sent; there are none where another worker has. It is
+    /// to be asked again after so many milliseconds, and at once when an answer has come.
+    Lease {
+        budget: String,
+        asks: Vec<Ask>,
+        again: u64,
+    },
 }
 
 #[derive(Debug, PartialEq)]
@@ -141,6 +152,8 @@ pub struct Admitted {
     pub shadowed: Vec<String>,
     /// How its budgets stand, itself counted.
     pub standings: Vec<Standing>,
+    /// To be sent to the fleet's service; the request does not wait for them.
+    pub asks: Vec<Ask>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -166,6 +179,8 @@ pub enum Why {
     Unpriced,
     /// Too many workers wrote at the same time.
     Busy,
+    /// The fleet's service does not answer, and what it granted before is too little.
+    Unavailable,
 }
 
 /// A threshold that was reached, told by the one write that reached it.
@@ -210,6 +225,7 @@ struct Item {
 pub fn prepare(store: &dyn Store) {
     slots::prepare(store);
     keys::prepare(store);
+    fleet::prepare(store);
 }
 
 impl Budgets {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::budget::config::BudgetConfig;
+use crate::budget::config::{BudgetConfig, FleetConfig};
 use crate::catalogue::CatalogueEntry;
 use crate::duration::Duration;
 use crate::failover::Action;
@@ -32,6 +32,8 @@ pub struct Config {
     /// What may be spent, by whom and on what. A request must be admitted by every budget that it concerns.
     #[serde(default)]
     pub budgets: Vec<BudgetConfig>,
+    /// The service by which pods share the budgets of `scope: fleet`.
+    pub fleet: Option<FleetConfig>,
 }
 
 /// When the circuit of a target or a key opens, and for how long it is left alone.

@@ -8,6 +8,8 @@ use serde_json::Value;
 use attache_protocol::anthropic::DEFAULT_MAX_TOKENS;
 use attache_protocol::error::ErrorKind;
 
+use crate::budget::config::FleetConfig;
+use crate::budget::fleet::Fleet;
 use crate::budget::{self, Budgets};
 use crate::catalogue::Catalogue;
 use crate::config::{self, Config, Delivery, Fault, HealthConfig, RouteConfig, Silence, UNREADABLE, suggest};
@@ -30,6 +32,7 @@ pub struct Gateway {
     globs: Vec<(Glob, usize)>,
     pub catalogue: Catalogue,
     pub budgets: Budgets,
+    pub fleet: Option<Fleet>,
 }
 
 /// Bytes of bodies, as the chart tells the filter beside `gateway:`.
@@ -104,6 +107,10 @@ impl Gateway {
         gateway.health = health(&config.health, &mut faults);
         let names: Vec<&str> = config.providers.iter().map(|entry| entry.name.as_str()).collect();
         gateway.catalogue = Catalogue::new(&config.catalogue, &names, &rows, &mut faults);
+        // One that could not be read has its fault, and its budgets would only get others in its wake.
+        let unread = faults.iter().any(|fault| fault.path.starts_with("fleet")).then(FleetConfig::default);
+        let fleet = config.fleet.as_ref().or(unread.as_ref());
+        gateway.fleet = fleet.map(|typed| Fleet::new(typed, &mut faults));
         gateway.budgets = budgets(&config, &gateway, &names, &mut faults);
         if faults.is_empty() { Ok(gateway) } else { Err(faults) }
     }
@@ -174,6 +181,7 @@ fn budgets(config: &Config, gateway: &Gateway, providers: &[&str], faults: &mut 
         routes: &routes,
         served: &|model| gateway.route(model).is_some(),
         passthrough: config.providers.iter().all(passes),
+        fleet: gateway.fleet.as_ref(),
     };
     Budgets::new(&config.budgets, &known, faults)
 }
@@ -202,6 +210,7 @@ fn routes(config: &Config, known: &Known, faults: &mut Vec<Fault>) -> Gateway {
         globs: Vec::new(),
         catalogue: Catalogue::default(),
         budgets: Budgets::default(),
+        fleet: None,
     };
     for (index, entry) in config.routes.iter().enumerate() {
         let route = route(index, entry, known, faults);

@@ -139,6 +139,9 @@ pub(crate) fn refusal(refused: &Refused, model: &str) -> (ApiError, Vec<(String,
             )
         }
         Why::Busy => "too many requests at the same moment".to_owned(),
+        Why::Unavailable => {
+            format!("the service that shares it among pods does not answer, and {remaining} are left here")
+        }
     };
     let when = match retry_after {
         Some(millis) => format!("; try again in {}", wait(*millis)),

@@ -52,6 +52,11 @@ pub fn refused(client: Protocol, code: &str) -> Count {
     Count { name: format!("attache_refused;client={};class={}", client.name(), label(code)), by: 1 }
 }
 
+/// Asks of the fleet's rate-limit service: `granted`, `dry` (there was too little left), `late`, `failed`.
+pub fn fleet(class: &str) -> Count {
+    Count { name: format!("attache_fleet_asks;class={class}"), by: 1 }
+}
+
 /// Members of requests that a translation had to drop.
 pub fn lost(client: Protocol, provider: &str, losses: usize) -> Count {
     Count {

@@ -1,20 +1,23 @@
-//! Requests that wait for their budgets, and reservations that nobody settled: looked after ten times a second.
+//! Requests that wait for their budgets, reservations that nobody settled, and what the fleet has granted: looked after several
+//! times a second.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
+use attache_gateway::budget::{Ask, Reservation};
 use attache_gateway::ledger;
 use attache_gateway::outcome::Around;
 
 use crate::Counters;
+use crate::fleet::Calls;
 use crate::host::{self, Shared};
 use crate::identity::Workload;
-use crate::listener::Case;
+use crate::listener::{Again, Case};
 
-/// Milliseconds between two looks.
-const PERIOD: u32 = 100;
+/// Milliseconds between two looks, at most.
+const PERIOD: u64 = 100;
 /// Requests of one worker that may wait at a time: each holds its body.
 const SEATS: usize = 1000;
 /// Milliseconds after its end in which who answered an exchange has surely settled it.
@@ -23,31 +26,42 @@ const LATER: u64 = 1000;
 /// What the root context of the listener's filter keeps.
 #[derive(Default)]
 pub struct Desk {
+    /// The root context's number.
+    id: u32,
     pub workload: Workload,
     counters: Rc<Counters>,
-    /// By the context's number, which is the order in which they came; and when each is to be asked again.
+    calls: Calls,
+    /// By the context's number, which is the order in which they came.
     waiting: RefCell<BTreeMap<u32, Seat>>,
     /// Filter states of exchanges that are over, and when to look at them.
     later: RefCell<VecDeque<(u64, Vec<u8>)>>,
-    ticking: Cell<bool>,
+    /// Milliseconds between two ticks; 0: there are none.
+    period: Cell<u64>,
 }
 
-/// When to ask, and for whom.
-type Seat = (u64, Weak<RefCell<Case>>);
+struct Seat {
+    /// When to ask.
+    due: u64,
+    /// Or when the fleet's service has answered.
+    leases: bool,
+    case: Weak<RefCell<Case>>,
+}
 
 impl Desk {
-    pub fn new(workload: Workload, counters: Rc<Counters>) -> Desk {
-        Desk { workload, counters, ..Desk::default() }
+    pub fn new(id: u32, workload: Workload, counters: Rc<Counters>, calls: Calls) -> Desk {
+        Desk { id, workload, counters, calls, ..Desk::default() }
     }
 
     /// A request waits. `false`: too many do already.
-    pub fn seat(&self, id: u32, case: &Rc<RefCell<Case>>, due: u64) -> bool {
+    pub fn seat(&self, id: u32, case: &Rc<RefCell<Case>>, now: u64, again: Again) -> bool {
         let Ok(mut waiting) = self.waiting.try_borrow_mut() else { return false };
         if waiting.len() >= SEATS {
             return false;
         }
-        waiting.insert(id, (due, Rc::downgrade(case)));
-        self.tick_on();
+        let case = Rc::downgrade(case);
+        waiting.insert(id, Seat { due: now + again.millis, leases: again.leases, case });
+        drop(waiting);
+        self.pace(now);
         true
     }
 
@@ -61,13 +75,40 @@ impl Desk {
     pub fn settle_later(&self, state: Vec<u8>, now: u64) {
         if let Ok(mut later) = self.later.try_borrow_mut() {
             later.push_back((now + LATER, state));
-            self.tick_on();
+        }
+        self.pace(now);
+    }
+
+    /// A request holds this, and wants that asked of the fleet's service.
+    pub fn holds(&self, reservation: &Reservation, asks: Vec<Ask>) {
+        self.calls.watch(reservation);
+        self.send(asks);
+        if self.calls.pace().is_some() && self.period.get() == 0 {
+            self.pace(host::now());
         }
     }
 
-    fn tick_on(&self) {
-        if !self.ticking.replace(true) {
-            host::tick_every(PERIOD);
+    pub fn send(&self, asks: Vec<Ask>) {
+        if !asks.is_empty() {
+            self.calls.send(asks);
+            self.tick_every(1);
+        }
+    }
+
+    /// Sets the time of the next tick.
+    fn pace(&self, now: u64) {
+        let seats = self.waiting.try_borrow().ok().and_then(|waiting| {
+            let due = waiting.values().map(|seat| seat.due).min()?;
+            Some(due.saturating_sub(now).clamp(1, PERIOD))
+        });
+        let later = self.later.try_borrow().is_ok_and(|later| !later.is_empty()).then_some(PERIOD);
+        let times = [seats, later, self.calls.pace()];
+        self.tick_every(times.into_iter().flatten().min().unwrap_or(0));
+    }
+
+    fn tick_every(&self, period: u64) {
+        if self.period.replace(period) != period {
+            host::tick_every(u32::try_from(period).unwrap_or(u32::MAX));
         }
     }
 
@@ -79,13 +120,21 @@ impl Desk {
     pub fn tick(&self) {
         let now = host::now();
         self.settle(now);
-        self.ask(now);
-        let idle = self.waiting.try_borrow().is_ok_and(|waiting| waiting.is_empty())
-            && self.later.try_borrow().is_ok_and(|later| later.is_empty());
-        if idle {
-            self.ticking.set(false);
-            host::tick_every(0);
+        let failed = self.calls.tick(now);
+        self.ask(now, |seat| seat.due <= now || failed && seat.leases);
+        // What has been asked for meanwhile goes at once.
+        if self.calls.pace() == Some(1) {
+            self.calls.tick(now);
         }
+        self.pace(now);
+    }
+
+    /// The fleet's service has answered, or has not.
+    pub fn answered(&self, token: u32, status: u32, size: usize) {
+        let now = host::now();
+        self.calls.answered(token, status, size, now);
+        self.ask(now, |seat| seat.leases);
+        self.pace(now);
     }
 
     /// All that is due by then.
@@ -101,10 +150,10 @@ impl Desk {
     }
 
     /// In the order in which they came.
-    fn ask(&self, now: u64) {
+    fn ask(&self, now: u64, whom: impl Fn(&Seat) -> bool) {
         let Ok(due) = self.waiting.try_borrow().map(|waiting| {
-            let due = waiting.iter().filter(|(_, (due, _))| *due <= now);
-            due.map(|(id, (_, case))| (*id, case.clone())).collect::<Vec<_>>()
+            let due = waiting.iter().filter(|(_, seat)| whom(seat));
+            due.map(|(id, seat)| (*id, seat.case.clone())).collect::<Vec<_>>()
         }) else {
             return;
         };
@@ -115,9 +164,10 @@ impl Desk {
             });
             let Ok(mut waiting) = self.waiting.try_borrow_mut() else { return };
             match (again, waiting.get_mut(&id)) {
-                (Some(again), Some((due, _))) => *due = now + again,
+                (Some(again), Some(seat)) => (seat.due, seat.leases) = (now + again.millis, again.leases),
                 _ => _ = waiting.remove(&id),
             }
         }
+        host::act_for(self.id);
     }
 }

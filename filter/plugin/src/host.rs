@@ -20,6 +20,8 @@ pub enum Body {
     /// What a connection brings, and what is written to it: of network filters.
     Downstream = 2,
     Upstream = 3,
+    /// The message of a call's answer.
+    CallResponse = 5,
     PluginConfiguration = 7,
 }
 
@@ -241,6 +243,17 @@ pub fn now() -> u64 {
     // SAFETY: the pointer is to a local that outlives the call.
     let status = unsafe { proxy_get_current_time_nanoseconds(&mut nanoseconds) };
     if status == OK { nanoseconds / 1_000_000 } else { 0 }
+}
+
+/// Calls a method of a gRPC service; from a callback of the root context, whose `on_grpc_call_response` gets the answer.
+/// Returns the call's token, or nothing where Envoy could not even try.
+///
+/// The SDK's own function, since only it can tell the SDK whose the answer is. It panics on a status that Envoy gives only for
+/// a target that it cannot read.
+pub fn call(target: &str, service: &str, method: &str, message: &[u8], milliseconds: u64) -> Option<u32> {
+    let timeout = std::time::Duration::from_millis(milliseconds);
+    proxy_wasm::hostcalls::dispatch_grpc_call(target, service, method, Vec::new(), Some(message), timeout)
+        .ok()
 }
 
 /// Calls the root context's `on_tick` so often; 0: no more.

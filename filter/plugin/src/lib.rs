@@ -4,6 +4,7 @@
 //! once, [`upstream`] sees every attempt at a provider, [`hop`] the connections within Envoy over which some of them go.
 
 mod desk;
+mod fleet;
 mod hop;
 mod host;
 mod identity;
@@ -26,12 +27,13 @@ use proxy_wasm::types::{ContextType, LogLevel};
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root::default()) });
+    proxy_wasm::set_root_context(|id| -> Box<dyn RootContext> { Box::new(Root { id, ..Root::default() }) });
 }}
 
 /// One configuration of the plugin. A new configuration gets a new root; streams of the old one keep theirs.
 #[derive(Default)]
 struct Root {
+    id: u32,
     role: Role,
     counters: Rc<Counters>,
     watch: Rc<watch::Watch>,
@@ -68,6 +70,10 @@ impl Role {
 }
 
 impl Context for Root {
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, size: usize) {
+        self.desk.answered(token, status, size);
+    }
+
     fn on_done(&mut self) -> bool {
         self.desk.close();
         true
@@ -80,7 +86,15 @@ impl RootContext for Root {
         match read(&bytes).and_then(|role| role.stands_right()) {
             Ok(role) => {
                 store::prepare(&host::Shared);
-                self.desk = Rc::new(desk::Desk::new(identity::Workload::read(), self.counters.clone()));
+                // Envoy 1.40 keeps roots' timers in one table, and holds on to a place in it while a root ticks. A root whose
+                // first timer came then would move the table, and the other one would tick no more.
+                host::tick_every(0);
+                let calls = match &role {
+                    Role::Gateway(gateway) => fleet::Calls::new(gateway.clone(), self.counters.clone()),
+                    Role::Provider | Role::Hop | Role::Unconfigured => fleet::Calls::default(),
+                };
+                let workload = identity::Workload::read();
+                self.desk = Rc::new(desk::Desk::new(self.id, workload, self.counters.clone(), calls));
                 self.role = role;
                 true
             }

@@ -39,6 +39,15 @@ pub struct Case {
     /// What the answer's headers tell of budgets.
     headers: Vec<(String, String)>,
     books: Books,
+    desk: Rc<Desk>,
+}
+
+/// When a request that waits is to be asked again.
+#[derive(Clone, Copy)]
+pub struct Again {
+    pub millis: u64,
+    /// Or at once, when the fleet's service has answered.
+    pub leases: bool,
 }
 
 /// Whether a request holds something of its budgets.
@@ -120,6 +129,7 @@ impl Case {
             self.books = Books::Held;
         }
         self.counters.apply(std::mem::take(&mut admitted.effects));
+        self.desk.holds(&admitted.progress.reservation, std::mem::take(&mut admitted.asks));
         if admitted.ticket.single {
             let bytes = admitted.ticket.body_length;
             log::warn!("a body of {bytes} bytes is too large to be sent twice: no failover for it");
@@ -132,9 +142,8 @@ impl Case {
         host::set_state(NEXT, &admitted.state());
     }
 
-    /// It has waited; called outside its own callbacks, and for it. Returns in how many milliseconds it is to be asked
-    /// again.
-    pub fn ask(&mut self, now: u64) -> Option<u64> {
+    /// It has waited; called outside its own callbacks, and for it. Returns when it is to be asked again.
+    pub fn ask(&mut self, now: u64) -> Option<Again> {
         let waiting = match std::mem::replace(&mut self.state, State::Done) {
             State::Waiting(waiting) => waiting,
             other => {
@@ -147,8 +156,9 @@ impl Case {
                 self.admitted(*admitted);
                 host::release_request();
             }
-            Ok(Verdict::Wait(waiting)) => {
-                let again = waiting.again();
+            Ok(Verdict::Wait(mut waiting)) => {
+                let again = Again { millis: waiting.again(), leases: waiting.leases() };
+                self.desk.send(waiting.take_asks());
                 self.state = State::Waiting(waiting);
                 return Some(again);
             }
@@ -161,7 +171,8 @@ impl Case {
 impl Listener {
     pub fn new(id: u32, gateway: Rc<Gateway>, counters: Rc<Counters>, desk: Rc<Desk>) -> Self {
         let (state, headers, books) = (State::Fresh, Vec::new(), Books::Empty);
-        let case = Rc::new(RefCell::new(Case { counters, state, headers, books }));
+        let case = Case { counters, state, headers, books, desk: desk.clone() };
+        let case = Rc::new(RefCell::new(case));
         Listener { id, gateway, desk, case }
     }
 
@@ -173,8 +184,13 @@ impl Listener {
                 case.admitted(*admitted);
                 Action::Continue
             }
-            Ok(Verdict::Wait(waiting)) => {
-                match self.desk.seat(self.id, &self.case, around.now + waiting.again()) {
+            Ok(Verdict::Wait(mut waiting)) => {
+                let again = Again { millis: waiting.again(), leases: waiting.leases() };
+                // Asked already in the fleet's name: the answer is for all.
+                let asks = waiting.take_asks();
+                let seated = self.desk.seat(self.id, &self.case, around.now, again);
+                self.desk.send(asks);
+                match seated {
                     true => {
                         case.counters.raise(waiting.counts());
                         case.state = State::Waiting(waiting);

@@ -8,7 +8,8 @@ use attache_protocol::request::Request;
 
 use super::{Admission, Admitted, Choice, Reject};
 use crate::bill::{Appraisal, Terms};
-use crate::budget::{self, Claim, Decision, Fact, Facts, Want};
+use crate::budget::fleet::PATIENCE;
+use crate::budget::{self, Ask, Claim, Decision, Fact, Facts, Want};
 use crate::gateway::{Gateway, Route};
 use crate::ledger;
 use crate::metrics::{self, Count};
@@ -36,6 +37,9 @@ pub struct Waiting {
     /// For which it waits.
     budget: String,
     again: u64,
+    /// For an answer of the fleet's service, which has been asked or is to be.
+    leases: bool,
+    asks: Vec<Ask>,
 }
 
 /// A request with its plan, whose times begin when it is admitted.
@@ -56,12 +60,13 @@ impl Planned {
     pub fn admitted(mut self, held: Option<budget::Admitted>, now: u64) -> Admitted {
         self.ticket.policy.deadline = now + self.total;
         let mut effects = Effects::default();
-        let mut headers = Vec::new();
+        let (mut headers, mut asks) = (Vec::new(), Vec::new());
         let downgraded = self.downgraded.as_deref();
         let mut progress = Progress { number: 1, ..Progress::default() };
         if let Some(held) = held {
             headers = ledger::admitted(&held, downgraded, &mut effects);
             progress.reservation = held.reservation;
+            asks = held.asks;
             // A stream that may have to be stopped goes where it can be ended well.
             self.ticket.policy.hop |= self.ticket.stream && progress.reservation.stops();
         }
@@ -73,6 +78,7 @@ impl Planned {
             total_timeout: self.total_timeout,
             headers,
             effects,
+            asks,
         }
     }
 }
@@ -87,9 +93,19 @@ impl Waiting {
         self.planned.ticket.protocol
     }
 
+    /// It waits for the fleet's service, and is to be asked again at once when there is an answer.
+    pub fn leases(&self) -> bool {
+        self.leases
+    }
+
+    /// What is to be sent to the fleet's service.
+    pub fn take_asks(&mut self) -> Vec<Ask> {
+        std::mem::take(&mut self.asks)
+    }
+
     /// It begins to wait.
     pub fn counts(&self) -> Vec<Count> {
-        vec![metrics::budget(&self.budget, "queue")]
+        vec![metrics::budget(&self.budget, if self.leases { "lease" } else { "queue" })]
     }
 
     /// Too many wait already.
@@ -116,7 +132,13 @@ impl Waiting {
             Decision::Admitted(held) => {
                 Ok(Verdict::Go(Box::new(self.planned.admitted(Some(*held), around.now))))
             }
-            Decision::Wait { again, .. } => Ok(Verdict::Wait(Box::new(Waiting { again, ..self }))),
+            Decision::Wait { again, .. } => {
+                self.want.patience = Some(around.now + PATIENCE);
+                Ok(Verdict::Wait(Box::new(Waiting { again, leases: false, ..self })))
+            }
+            Decision::Lease { asks, again, .. } => {
+                Ok(Verdict::Wait(Box::new(Waiting { again, leases: true, asks, ..self })))
+            }
             Decision::Refused(refused) => Err(self.planned.refused(&refused, &self.claims, around)),
             // It is planned, and counted as well as can be: where another model would serve it, it is refused.
             Decision::CountFirst | Decision::Downgrade { .. }
@@ -214,19 +236,25 @@ pub(super) fn admit(
                 let mut planned = admission.ticket(gateway, request, choice, body, around.now);
                 planned.ticket.terms = (!claims.is_empty()).then_some(terms);
                 planned.downgraded = downgraded;
-                return match decision {
-                    Decision::Refused(refused) => Err(planned.refused(&refused, &claims, around)),
+                let (budget, again, asks) = match decision {
+                    Decision::Refused(refused) => return Err(planned.refused(&refused, &claims, around)),
                     Decision::Admitted(held) => {
-                        Ok(Verdict::Go(Box::new(planned.admitted(Some(*held), around.now))))
+                        return Ok(Verdict::Go(Box::new(planned.admitted(Some(*held), around.now))));
                     }
-                    Decision::Wait { again, budget, .. } => {
-                        Ok(Verdict::Wait(Box::new(Waiting { planned, claims, want, budget, again })))
-                    }
-                    Decision::CountFirst | Decision::Downgrade { .. } => {
-                        let (budget, again) = (String::new(), AGAIN);
-                        Ok(Verdict::Wait(Box::new(Waiting { planned, claims, want, budget, again })))
-                    }
+                    Decision::Wait { again, budget, .. } => (budget, again, None),
+                    Decision::Lease { budget, asks, again } => (budget, again, Some(asks)),
+                    Decision::CountFirst | Decision::Downgrade { .. } => (String::new(), AGAIN, None),
                 };
+                let (leases, asks) = (asks.is_some(), asks.unwrap_or_default());
+                return Ok(Verdict::Wait(Box::new(Waiting {
+                    planned,
+                    claims,
+                    want,
+                    budget,
+                    again,
+                    leases,
+                    asks,
+                })));
             }
         }
     }

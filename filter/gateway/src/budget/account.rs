@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Rule;
 use super::amount::Unit;
+use super::fleet::Grant;
 use super::window::Window;
 
 /// Workers read the clock before they write: a moment that is so much older is the same moment.
@@ -24,6 +25,21 @@ pub(super) struct Account {
     /// Cells and what was spent in each.
     spent: Vec<(u64, u64)>,
     held: Vec<Hold>,
+    /// Of a budget of the fleet's.
+    pub grant: Option<Grant>,
+}
+
+/// How far an account may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// To the limit.
+    Limit,
+    /// To the limit, and what lies beyond the grant is asked for first.
+    Ask,
+    /// What has been granted.
+    Granted,
+    /// The same and one slice more.
+    Ahead,
 }
 
 /// One reservation.
@@ -70,6 +86,13 @@ impl Account {
         // Where nothing is charged there is nothing to be late with.
         let linger = if rule.unit == Unit::Concurrent { 0 } else { LINGER };
         self.held.retain(|hold| hold.cell >= oldest && hold.expires.saturating_add(linger) > now);
+        match rule.fleet {
+            Some(_) => {
+                let used = self.used();
+                self.grant.get_or_insert_default().roll(rule, now, used);
+            }
+            None => self.grant = None,
+        }
         now
     }
 
@@ -97,9 +120,33 @@ impl Account {
     fn live(&self) -> impl Iterator<Item = &Hold> {
         self.held.iter().filter(|hold| hold.expires > self.seen)
     }
-    /// What is left of the limit. Call [`Account::roll`] first; so with all below.
-    pub fn left(&self, limit: u64) -> u64 {
-        limit.saturating_sub(self.spent().saturating_add(self.held()))
+    pub fn used(&self) -> u64 {
+        self.spent().saturating_add(self.held())
+    }
+    /// What is left. Call [`Account::roll`] first; so with all below.
+    pub fn left(&self, rule: &Rule, reach: Reach) -> u64 {
+        let granted = self.grant.as_ref().map_or(0, Grant::covers);
+        let reached = match reach {
+            Reach::Limit | Reach::Ask => rule.limit,
+            Reach::Granted => granted,
+            Reach::Ahead => granted.saturating_add(self.grant.as_ref().map_or(0, |grant| grant.slice(rule))),
+        };
+        reached.min(rule.limit).saturating_sub(self.used())
+    }
+    /// What is left to the whole fleet, as far as this pod knows.
+    pub fn remaining(&self, rule: &Rule) -> u64 {
+        let own = self.left(rule, Reach::Granted);
+        let fleet = self.grant.as_ref().map_or(0, |grant| grant.known_free(rule).saturating_add(own));
+        self.left(rule, Reach::Limit).min(if rule.fleet.is_some() { fleet } else { u64::MAX })
+    }
+    /// What must be granted first, that so much more may be held.
+    pub fn lacks(&self, amount: u64) -> u64 {
+        let covers = self.grant.as_ref().map_or(0, Grant::covers);
+        self.used().saturating_add(amount).saturating_sub(covers)
+    }
+    /// Milliseconds since it was written last.
+    pub fn idle(&self, now: u64) -> u64 {
+        now.saturating_sub(self.seen)
     }
 
     /// Milliseconds until `amount` fits beside what is spent, if nothing else happens; `None`: it never does.
@@ -164,7 +211,9 @@ impl Account {
     /// Thresholds crossed since they were last told in this period.
     pub fn crossed(&mut self, rule: &Rule) -> Vec<u16> {
         let held = if rule.unit.certain() { self.held() } else { 0 };
-        let counted = u128::from(self.spent().saturating_add(held)) * 100;
+        // What others of the fleet have taken counts as spent.
+        let others = rule.limit.saturating_sub(self.used()).saturating_sub(self.remaining(rule));
+        let counted = u128::from(self.spent().saturating_add(held).saturating_add(others)) * 100;
         let reached = |threshold: &&u16| counted >= u128::from(**threshold) * u128::from(rule.limit);
         let reached = rule.thresholds.iter().filter(reached).count();
         let period = rule.window.period(self.seen).0;
@@ -186,6 +235,7 @@ impl Account {
             Window::Open => self.held.iter().map(|hold| hold.expires).max(),
             window => cells.max().map(|cell| window.end(cell)),
         };
-        counts.unwrap_or(0).max(told)
+        let granted = self.grant.filter(|grant| grant.covers() > 0 || grant.asking > self.seen);
+        counts.unwrap_or(0).max(told).max(granted.map_or(0, |grant| grant.counter.end))
     }
 }

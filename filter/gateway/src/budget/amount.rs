@@ -115,6 +115,9 @@ pub struct Want {
     pub since: u64,
     /// It has been downgraded already.
     pub downgraded: bool,
+    /// Until then it may wait for the fleet's service; later it has what was granted already. `None`: it cannot wait at all, and
+    /// may be ahead of what was granted by one slice.
+    pub patience: Option<u64>,
 }
 
 impl Want {

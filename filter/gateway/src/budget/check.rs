@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use super::amount::{Rates, Unit};
-use super::config::{BudgetConfig, Downgrade, FailedAttempts, OnExceed, Span};
+use super::config::{BudgetConfig, Downgrade, FailedAttempts, OnExceed, Scope, Span};
 use super::fact::Fact;
+use super::fleet::{Fleet, Leased};
 use super::hash::siphash;
 use super::window::Window;
 use super::{Budget, Rule};
@@ -21,12 +22,16 @@ pub struct Known<'k> {
     pub served: &'k dyn Fn(&str) -> bool,
     /// Every provider gets the client's own key.
     pub passthrough: bool,
+    /// The fleet's service, if there is one.
+    pub fleet: Option<&'k Fleet>,
 }
 
 const THRESHOLDS: [u64; 3] = [50, 80, 100];
 const MOST_THRESHOLDS: usize = 8;
 const MOST_KEYS: std::ops::RangeInclusive<u64> = 1..=100_000;
 const KEYS: u64 = 1000;
+const SLICES: std::ops::RangeInclusive<u64> = 1..=100;
+const SLICE: u64 = 5;
 /// Limits leave room for sums.
 const LARGEST_LIMIT: u64 = u64::MAX / 4;
 
@@ -74,6 +79,7 @@ fn budget(entry: &BudgetConfig, known: &Known<'_>, told: &mut Told<'_>) -> Optio
     let (globs, values) = matches(entry, known, told);
     forgeable(entry, &per, &values, known, told);
     on_exceed(entry, limit.map(|(unit, _)| unit), known, told);
+    let fleet = fleet(entry, known, told);
     let thresholds = thresholds(entry, told);
     let most = entry.max_keys.unwrap_or(KEYS);
     if !MOST_KEYS.contains(&most) {
@@ -97,6 +103,7 @@ fn budget(entry: &BudgetConfig, known: &Known<'_>, told: &mut Told<'_>) -> Optio
         shadow: entry.on_exceed == OnExceed::Shadow,
         charge_failed: entry.failed_attempts == FailedAttempts::Charge,
         default_rates,
+        fleet,
         moves: follows_target(&per, &globs, &values),
     });
     Some(Budget {
@@ -269,6 +276,33 @@ fn on_exceed(entry: &BudgetConfig, unit: Option<Unit>, known: &Known<'_>, told: 
         }
         _ => {}
     }
+}
+
+fn fleet(entry: &BudgetConfig, known: &Known<'_>, told: &mut Told<'_>) -> Option<Leased> {
+    let slice = entry.slice.unwrap_or(SLICE);
+    if entry.scope == Scope::Pod {
+        if entry.slice.is_some() {
+            told.fault("slice", "a pod has all of its limit; leave it out, or type `scope: fleet`");
+        }
+        return None;
+    }
+    if !SLICES.contains(&slice) {
+        told.fault("slice", format!("expected a number from 1 to 100, found `{slice}`"));
+    }
+    if entry.limit.concurrent.is_some() {
+        told.fault(
+            "scope",
+            "the fleet's service counts what was spent, not what is under way; `concurrent` is for a `pod`",
+        );
+    }
+    if entry.window.as_ref().is_some_and(|window| window.sliding.is_some()) {
+        told.fault("window", "the fleet's windows begin together; type `fixed` or `calendar`");
+    }
+    let fleet = known.fleet.map(|fleet| fleet.leased(u8::try_from(slice).unwrap_or(u8::MAX)));
+    if fleet.is_none() {
+        told.fault("scope", "`fleet` needs the rate-limit service, in `gateway.fleet`");
+    }
+    fleet
 }
 
 fn thresholds(entry: &BudgetConfig, told: &mut Told<'_>) -> Vec<u16> {

@@ -47,6 +47,13 @@ pub struct BudgetConfig {
     pub forgeable: bool,
     /// For a limit in `usd`: the prices of models of which the catalogue has none. Without it their requests are refused.
     pub default_prices: Option<Prices>,
+    /// Who shares the limit. Default `pod`.
+    #[serde(default)]
+    pub scope: Scope,
+    /// The most of the limit that one pod of the fleet takes at once, per cent. What a pod has and does not use is not there for
+    /// others until it gives it back. Default 5.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100)))]
+    pub slice: Option<u64>,
     /// Whether attempts that failed are charged with what they are known to have used. Default `free`.
     #[serde(default)]
     pub failed_attempts: FailedAttempts,
@@ -143,6 +150,41 @@ pub enum FailedAttempts {
     #[default]
     Free,
     Charge,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Scope {
+    /// Each pod has all of it.
+    #[default]
+    Pod,
+    /// All pods together, by the rate-limit service of `fleet`.
+    Fleet,
+}
+
+/// Envoy's rate-limit service, in which pods share limits. The chart's `fleet.address` says where it is.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FleetConfig {
+    /// The domain in the service's configuration. Pods of the same domain share budgets of the same name. Default `attache`.
+    pub domain: Option<String>,
+    /// How long a request may wait for one answer. Default 250ms.
+    pub timeout: Option<Duration>,
+    /// What holds while the service does not answer. Default `open`.
+    pub on_unavailable: OnUnavailable,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum OnUnavailable {
+    /// Each pod has the whole limit.
+    #[default]
+    Open,
+    /// Each pod has what it was granted before.
+    Closed,
 }
 
 /// Picodollars.

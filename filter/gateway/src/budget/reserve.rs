@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use super::account::Account;
+use super::account::{Account, Reach};
 use super::amount::{Rates, Want, need};
 use super::config::{OnExceed, OnFull};
-use super::slots::{Page, ROUNDS, slot};
+use super::fleet::{Ask, Link};
+use super::slots::{self, Page, ROUNDS, slot};
 use super::window::Window;
 use super::{Admitted, Claim, Crossed, Decision, Item, Refused, Reservation, Why, keys};
 use crate::outcome::Around;
 
 /// Milliseconds after which what others hold may have come back.
 const SOON: u64 = 1000;
+/// After which another worker may have had an answer from the fleet's service.
+const SHORTLY: u64 = 5;
 /// As often as a request that waits is looked at again.
 const AGAIN: u64 = 100;
 /// A key's place is taken for this much longer than it must be, so that the list is not written with every request.
@@ -25,14 +28,19 @@ struct Draft<'c> {
     now: u64,
     /// What it will hold.
     amount: u64,
+    reach: Reach,
+    /// Of the fleet's service, where it matters.
+    link: Link,
+    patience: Option<u64>,
 }
 
 /// Reserves for a request. All its budgets admit it, or it holds nothing.
 pub fn reserve(around: &Around<'_>, claims: &[Claim], want: &Want) -> Decision {
     let mut crowded: Vec<u64> = Vec::new();
     let mut crossed = Vec::new();
+    let mut asks = Vec::new();
     for _ in 0..ROUNDS {
-        let (mut pages, mut drafts) = look(around, claims, &crowded);
+        let (mut pages, mut drafts) = look(around, claims, &crowded, want);
         let plan = match decide(&mut drafts, want) {
             Ok(plan) => plan,
             Err(decision) => return decision,
@@ -45,8 +53,20 @@ pub fn reserve(around: &Around<'_>, claims: &[Claim], want: &Want) -> Decision {
             }
             Err(full) => return Decision::Refused(full.refused),
         }
+        if let Some(draft) = drafts.iter().find(|draft| draft.lacks() > 0) {
+            // The fewer tokens it is known to need, the fewer are asked for.
+            if vague(want) {
+                return Decision::CountFirst;
+            }
+            let budget = draft.claim.rule.name.clone();
+            match ask(around, &drafts, &mut asks) {
+                Lacks::Grants => return Decision::Lease { budget, asks, again: SHORTLY },
+                Lacks::Nothing => continue,
+            }
+        }
         let mut reservation = Reservation { output: plan.output, items: Vec::new() };
-        if hold(around, &mut pages, &mut drafts, want, &mut reservation, &mut crossed) {
+        let told = (&mut crossed, &mut asks);
+        if hold(around, &mut pages, &mut drafts, want, &mut reservation, told) {
             let standings =
                 drafts.iter().map(|draft| draft.state.standing(&draft.claim.rule, draft.now)).collect();
             let clamp = (plan.output < want.output()).then_some(plan.output / want.answers());
@@ -57,6 +77,7 @@ pub fn reserve(around: &Around<'_>, claims: &[Claim], want: &Want) -> Decision {
                 crossed,
                 shadowed: plan.shadowed,
                 standings,
+                asks,
             }));
         }
         crossed.extend(reservation.release(around).crossed);
@@ -79,8 +100,11 @@ fn look<'c>(
     around: &Around<'_>,
     claims: &'c [Claim],
     crowded: &[u64],
+    want: &Want,
 ) -> (BTreeMap<u64, Page>, Vec<Draft<'c>>) {
     let mut pages = BTreeMap::new();
+    let fleet = claims.iter().any(|claim| claim.rule.fleet.is_some());
+    let link = if fleet { Link::read(around.store) } else { Link::default() };
     let mut drafts: Vec<Draft<'c>> = Vec::with_capacity(claims.len());
     for claim in claims {
         let account = match &claim.keyed {
@@ -88,7 +112,8 @@ fn look<'c>(
             _ => claim.account,
         };
         let page = pages.entry(slot(account)).or_insert_with(|| Page::read(around.store, slot(account)));
-        let mut draft = Draft { claim, account, state: Account::default(), now: around.now, amount: 0 };
+        let (state, now, reach) = (Account::default(), around.now, Reach::Limit);
+        let mut draft = Draft { claim, account, state, now, amount: 0, reach, link, patience: want.patience };
         draft.read(page, around.now);
         drafts.push(draft);
     }
@@ -100,12 +125,32 @@ impl Draft<'_> {
     fn read(&mut self, page: &Page, now: u64) {
         self.state = page.account(self.account).unwrap_or_default();
         self.now = self.state.roll(&self.claim.rule, now);
+        self.reach = match &self.claim.rule.fleet {
+            None => Reach::Limit,
+            Some(fleet) if self.link.is_down() && fleet.closed => Reach::Granted,
+            Some(_) if self.link.is_down() => Reach::Limit,
+            Some(_) if self.dry().is_some() => Reach::Granted,
+            Some(_) => match self.patience {
+                None => Reach::Ahead,
+                Some(until) if until <= now => Reach::Granted,
+                Some(_) => Reach::Ask,
+            },
+        };
     }
     fn left(&self) -> u64 {
-        self.state.left(self.claim.rule.limit)
+        self.state.left(&self.claim.rule, self.reach)
+    }
+    /// The fleet's service has nothing more for now: milliseconds until it is asked again.
+    fn dry(&self) -> Option<u64> {
+        self.state.grant.and_then(|grant| grant.dry.checked_sub(self.now)).filter(|wait| *wait > 0)
+    }
+    /// What must be granted first; 0: nothing.
+    fn lacks(&self) -> u64 {
+        let asks = self.reach == Reach::Ask && !self.claim.rule.shadow;
+        if asks { self.state.lacks(self.amount) } else { 0 }
     }
     fn fits(&self, amount: u64) -> bool {
-        self.claim.rule.shadow || amount <= self.left()
+        self.claim.rule.shadow || amount <= self.left() && self.lacks() == 0
     }
     /// What it needs of this many tokens of a prompt, and of each token of the answers.
     fn need(&self, input: u64, want: &Want) -> Option<(u64, u64)> {
@@ -127,6 +172,18 @@ impl Draft<'_> {
     fn placed(&self, want: &Want) -> bool {
         let keyed = self.claim.keyed.is_some_and(|keyed| keyed.shared != self.account);
         !keyed || self.state.leased >= self.until(want)
+    }
+    /// Milliseconds until this may fit; `None`: it never will.
+    fn wait(&self, amount: u64) -> Option<u64> {
+        let wait = self.state.wait(&self.claim.rule, amount)?;
+        if matches!(self.reach, Reach::Limit | Reach::Ask) {
+            return Some(wait);
+        }
+        if self.link.is_down() {
+            return Some(self.link.wait(self.now).max(SOON));
+        }
+        let window = self.claim.rule.window;
+        Some(if self.dry().is_some() { window.end(window.cell(self.now)) - self.now } else { wait.max(SOON) })
     }
     fn refused(&self, why: Why, retry_after: Option<u64>) -> Refused {
         let rule = &self.claim.rule;
@@ -223,10 +280,13 @@ fn fit(draft: &mut Draft<'_>, output: u64, want: &Want) -> Fit {
 /// What follows where a request does not fit.
 fn failure(draft: &Draft<'_>, amount: u64, want: &Want) -> Decision {
     let claim = draft.claim;
-    let wait = draft.state.wait(&claim.rule, amount);
+    let wait = draft.wait(amount);
     let refused = || {
         let (why, retry_after) = match wait {
             None => (Why::TooLarge, None),
+            Some(wait) if draft.reach == Reach::Granted && draft.link.is_down() => {
+                (Why::Unavailable, Some(wait))
+            }
             Some(wait) => (Why::Spent, Some(if wait == 0 { SOON } else { wait })),
         };
         Decision::Refused(draft.refused(why, retry_after))
@@ -238,7 +298,8 @@ fn failure(draft: &Draft<'_>, amount: u64, want: &Want) -> Decision {
         }
         (OnExceed::Queue(longest), Some(wait)) => {
             let until = want.since.saturating_add(longest.millis);
-            // What is spent comes back with the window, what is held at any time.
+            // What is spent comes back with the window, what is held at any time, and what others of the fleet hold as well.
+            let wait = if claim.rule.fleet.is_some() { draft.dry().unwrap_or(wait) } else { wait };
             let again =
                 if draft.state.held() > 0 && !(1..AGAIN).contains(&wait) { AGAIN } else { wait.max(1) };
             if draft.now.saturating_add(again) > until {
@@ -256,7 +317,7 @@ fn weight(decision: &Decision) -> (u8, u64) {
         Decision::Refused(refused) => (3, refused.retry_after.unwrap_or(u64::MAX)),
         Decision::Downgrade { .. } => (2, 0),
         Decision::Wait { again, .. } => (1, *again),
-        Decision::Admitted(_) | Decision::CountFirst => (0, 0),
+        Decision::Admitted(_) | Decision::CountFirst | Decision::Lease { .. } => (0, 0),
     }
 }
 
@@ -289,6 +350,44 @@ fn lease(around: &Around<'_>, drafts: &mut [Draft<'_>], want: &Want) -> Result<(
     Ok(())
 }
 
+/// What a request lacks before it can be admitted.
+#[derive(PartialEq)]
+enum Lacks {
+    Grants,
+    /// Nothing any more: another worker has had an answer.
+    Nothing,
+}
+
+/// Asks the fleet's service for what has not been granted yet, unless another worker does.
+fn ask(around: &Around<'_>, drafts: &[Draft<'_>], asks: &mut Vec<Ask>) -> Lacks {
+    let mut lacks = Lacks::Nothing;
+    for draft in drafts.iter().filter(|draft| draft.lacks() > 0) {
+        let rule = &draft.claim.rule;
+        let asked = slots::update(around.store, slot(draft.account), around.now, |page| {
+            let mut state = page.account(draft.account).unwrap_or_default();
+            let now = state.roll(rule, around.now);
+            state.leased = state.leased.max(draft.state.leased);
+            let missing = state.lacks(draft.amount);
+            if missing == 0 {
+                return (Vec::new(), None);
+            }
+            match state.ask(rule, draft.account, missing, now) {
+                Ok(ask) => (vec![(draft.account, rule.clone(), state)], Some(Some(ask))),
+                Err(_) => (Vec::new(), Some(None)),
+            }
+        });
+        match asked {
+            Some(None) => {}
+            Some(Some(ask)) => {
+                asks.extend(ask);
+                lacks = Lacks::Grants;
+            }
+            None => lacks = Lacks::Grants,
+        }
+    }
+    lacks
+}
+
 /// Writes the amounts, row by row. `false`: it fits no more; what was written is in the reservation.
 fn hold(
     around: &Around<'_>,
@@ -296,20 +395,21 @@ fn hold(
     drafts: &mut [Draft<'_>],
     want: &Want,
     reservation: &mut Reservation,
-    crossed: &mut Vec<Crossed>,
+    (crossed, asks): (&mut Vec<Crossed>, &mut Vec<Ask>),
 ) -> bool {
     for row in drafts.chunk_by_mut(|one, other| slot(one.account) == slot(other.account)) {
         let Some(number) = row.first().map(|draft| slot(draft.account)) else { continue };
         let mut written = false;
         for _ in 0..ROUNDS {
             let Some(page) = pages.get(&number) else { break };
-            let (items, told) = held(row, want);
+            let (items, told, refills) = held(row, want);
             let changed: Vec<_> =
                 row.iter().map(|draft| (draft.account, &*draft.claim.rule, &draft.state)).collect();
             written = page.commit(around.store, &changed, around.now);
             if written {
                 reservation.items.extend(items);
                 crossed.extend(told);
+                asks.extend(refills);
                 break;
             }
             // Somebody else came first. With the same amounts it may fit all the same.
@@ -331,17 +431,21 @@ fn hold(
     true
 }
 
-fn held(row: &mut [Draft<'_>], want: &Want) -> (Vec<Item>, Vec<Crossed>) {
+fn held(row: &mut [Draft<'_>], want: &Want) -> (Vec<Item>, Vec<Crossed>, Vec<Ask>) {
     let mut items = Vec::with_capacity(row.len());
     let mut told = Vec::new();
+    let mut refills = Vec::new();
     for draft in row {
         let rule = &draft.claim.rule;
         let number = draft.state.hold(rule, draft.amount, want.expires);
         items.push(Item { rule: rule.clone(), account: draft.account, number, amount: draft.amount });
         let crossed = draft.state.crossed(rule).into_iter();
         told.extend(crossed.map(|per_cent| Crossed { budget: rule.name.clone(), per_cent }));
+        if draft.reach == Reach::Ask {
+            refills.extend(draft.state.refill(rule, draft.account, draft.now));
+        }
     }
-    (items, told)
+    (items, told, refills)
 }
 
 /// The prices by which a limit in dollars is charged.

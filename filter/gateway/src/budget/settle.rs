@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use super::account::{Account, Settling};
+use super::account::{Account, Reach, Settling};
 use super::amount::{Unit, Used, charge, need};
+use super::fleet::Link;
 use super::reserve::rates;
 use super::slots::{self, Page, slot};
 use super::{Crossed, Item, Reservation, Rule, Standing};
@@ -178,9 +179,12 @@ fn end_row(page: &Page, row: &[(&Item, u64)], now: u64) -> (Changed, Settled) {
 
 /// Lets an item hold `each` for up to this many tokens more, and returns for how many; `None`: it holds nothing any more.
 fn grow(around: &Around<'_>, item: &Item, tokens: u64, each: u64) -> Option<u64> {
+    let closed = |fleet: &super::Leased| fleet.closed || !Link::read(around.store).is_down();
+    // A stream does not wait for the fleet: it has what this pod was granted.
+    let reach = if item.rule.fleet.as_ref().is_some_and(closed) { Reach::Granted } else { Reach::Limit };
     alter(around, item, |account| {
         let held = account.holds(item.number)?;
-        let left = if item.rule.shadow { u64::MAX } else { account.left(item.rule.limit) };
+        let left = if item.rule.shadow { u64::MAX } else { account.left(&item.rule, reach) };
         let tokens = left.checked_div(each)?.min(tokens);
         account.change(item.number, held.saturating_add(tokens.saturating_mul(each)))?;
         Some(tokens)
@@ -210,7 +214,7 @@ impl Account {
             limit: rule.limit,
             spent: self.spent(),
             held: self.held(),
-            remaining: self.left(rule.limit),
+            remaining: self.remaining(rule),
             reset: (rule.unit != Unit::Concurrent)
                 .then(|| rule.window.end(rule.window.cell(now)).saturating_sub(now)),
         }

@@ -42,6 +42,28 @@ impl Store for Memory {
     }
 }
 
+/// A rule over tokens.
+pub(super) fn rule(limit: u64, window: Window) -> Rule {
+    Rule {
+        name: "b".to_owned(),
+        unit: Unit::Tokens,
+        limit,
+        window,
+        thresholds: Vec::new(),
+        shadow: false,
+        charge_failed: false,
+        default_rates: None,
+        moves: false,
+        fleet: None,
+    }
+}
+
+/// The same of a fleet.
+pub(super) fn fleet_rule(limit: u64, window: Window) -> Rule {
+    let fleet = fleet::Fleet::new(&config::FleetConfig::default(), &mut Vec::new());
+    Rule { fleet: Some(fleet.leased(5)), ..rule(limit, window) }
+}
+
 struct Sent(&'static [(&'static str, &'static str)]);
 
 impl Facts for Sent {
@@ -55,11 +77,13 @@ impl Facts for Sent {
 
 fn read(typed: Value) -> Result<Budgets, Vec<String>> {
     let typed: Vec<BudgetConfig> = serde_json::from_value(typed).unwrap();
+    let fleet = fleet::Fleet::new(&config::FleetConfig::default(), &mut Vec::new());
     let known = Known {
         providers: &["openai", "claude"],
         routes: &["smart", "cheap", "gpt-*"],
         served: &|model| ["smart", "cheap", "gpt-4o"].contains(&model),
         passthrough: false,
+        fleet: Some(&fleet),
     };
     let mut faults: Vec<Fault> = Vec::new();
     let budgets = Budgets::new(&typed, &known, &mut faults);
@@ -81,6 +105,7 @@ fn want(input: u64, output: u64) -> Want {
         expires: T0 + 600_000,
         since: T0,
         downgraded: false,
+        patience: None,
     }
 }
 

@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "metrics: unknown member; known here: `providers`, `routes`, `health`, `catalogue`, `budgets`",
+                "metrics: unknown member; known here: `providers`, `routes`, `health`, `catalogue`, `budgets`, `fleet`",
                 "providers[0].nam: unknown member; did you mean `name`?",
                 "providers[0].name: is missing",
                 "providers[1].credentials: unknown value `injekt`, expected `inject` or `passthrough`",

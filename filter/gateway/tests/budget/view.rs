@@ -183,6 +183,7 @@ pub fn slot(claim: &Claim) -> String {
         expires: 1,
         since: 0,
         downgraded: false,
+        patience: None,
     };
     let decision = reserve(&Around { now: BEGIN, store: &spy }, std::slice::from_ref(claim), &want);
     assert!(matches!(decision, Decision::Admitted(_)));

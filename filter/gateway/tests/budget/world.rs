@@ -182,6 +182,7 @@ impl World {
             expires,
             since: now,
             downgraded: false,
+            patience: None,
         };
         let act = self.act(worker, key, request, now, Doing::Reserve { expires });
         let claims = act.claims.clone();
