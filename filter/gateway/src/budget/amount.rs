@@ -130,6 +130,12 @@ pub struct Used {
     pub rates: Option<Rates>,
 }
 
+impl Used {
+    fn is_nothing(&self) -> bool {
+        self.input == 0 && self.output == 0
+    }
+}
+
 /// What a unit takes of a prompt and an answer: `fixed + output · each`. `None`: it has no price.
 pub(super) fn need(unit: Unit, input: u64, rates: Option<&Rates>) -> Option<(u64, u64)> {
     Some(match unit {
@@ -144,6 +150,8 @@ pub(super) fn need(unit: Unit, input: u64, rates: Option<&Rates>) -> Option<(u64
 /// What a unit is charged in the end. `None`: it has no price.
 pub(super) fn charge(unit: Unit, used: &Used, rates: Option<&Rates>) -> Option<u64> {
     Some(match unit {
+        // Nobody answered, so nobody's price is known, nor needed.
+        Unit::Usd if used.is_nothing() => 0,
         Unit::Tokens => used.input.saturating_add(used.output),
         Unit::InputTokens => used.input,
         Unit::OutputTokens => used.output,
@@ -191,6 +199,7 @@ mod tests {
         let cost = charge(Unit::Usd, &used, Some(&rates));
         assert_eq!(cost, Some(100 * 100 + 600 * 10 + 200 * 125 + 100 * 200 + 50 * 500));
         assert_eq!(charge(Unit::Usd, &used, None), None);
+        assert_eq!(charge(Unit::Usd, &Used::default(), None), Some(0), "nothing has no price");
         assert_eq!(charge(Unit::Tokens, &used, None), Some(1050));
         assert_eq!(
             need(Unit::Usd, 10, Some(&rates)),

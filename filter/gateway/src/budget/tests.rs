@@ -192,8 +192,17 @@ fn an_unknown_price_in_the_end_costs_all_that_was_held() {
     let bench = Bench::new(json!({ "limit": { "usd": 1 }, "window": { "fixed": "1h" } }));
     let admitted = bench.admit(&want(10, 10));
     let (_, held) = bench.standing();
-    let settled = admitted.reservation.settle(&bench.around(), &Used::default(), &[]);
+    let unknown = Used { input: 1, ..Used::default() };
+    let settled = admitted.reservation.settle(&bench.around(), &unknown, &[]);
     assert_eq!((settled.unpriced, bench.standing()), (vec!["b".to_owned()], (held, 0)));
+}
+
+#[test]
+fn what_nobody_answered_costs_nothing_whatever_the_price() {
+    let bench = Bench::new(json!({ "limit": { "usd": 1 }, "window": { "fixed": "1h" } }));
+    let admitted = bench.admit(&want(10, 10));
+    let settled = admitted.reservation.settle(&bench.around(), &Used::default(), &[]);
+    assert_eq!((settled, bench.standing()), (Settled::default(), (0, 0)));
 }
 
 #[test]
