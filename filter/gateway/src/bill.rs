@@ -18,7 +18,7 @@ pub struct Terms {
     /// Tokens of the prompt, over all its targets.
     pub input: Bounds,
     /// Answers asked for.
-    answers: u64,
+    pub answers: u64,
     /// Tokens that each of them might have had without budgets.
     unlimited: u64,
     /// Unix time in milliseconds at which its reservation lapses.

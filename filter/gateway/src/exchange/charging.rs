@@ -21,7 +21,8 @@ impl Exchange {
         Some(Meter::new(Family::of(step.row()?.name, &step.model)))
     }
 
-    /// What was used, as the provider reported it; what it did not, as it was counted or expected.
+    /// What was used, as the provider reported it; what it did not, as it was counted or expected. Codecs read the first of
+    /// several answers; the others are taken to be as long.
     pub(super) fn used(&self, usage: &Usage, counted: u64) -> Option<Used> {
         let terms = self.attempt.ticket().terms.as_ref()?;
         let input = usage.input.unwrap_or(terms.input.likely);
@@ -31,7 +32,7 @@ impl Exchange {
             cache_read: usage.cache_read.unwrap_or(0),
             cache_write: usage.cache_write.unwrap_or(0),
             cache_write_hour: 0,
-            output: usage.output.unwrap_or(0).max(if usage.output.is_some() { 0 } else { counted }),
+            output: usage.output.unwrap_or(counted.saturating_mul(terms.answers)),
             rates: tariff.map(|tariff| tariff.rates(input)),
         })
     }
