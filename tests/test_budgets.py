@@ -1,5 +1,6 @@
 """Budgets through a real Envoy: what clients of each protocol are told, what providers are asked, what is charged."""
 
+import http.client
 import itertools
 import json
 import threading
@@ -224,17 +225,36 @@ def test_who_hangs_up_while_waiting_leaves_nothing_behind(gateway: Gateway, quie
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, gateway, "queued", "at-once", mine, "openai", True, None, lambda _: begun.set() or True)
         assert begun.wait(PATIENCE)
-        request = cases.request_of({"protocol": "openai", "model": "queued", "headers": {"x-team": mine, "x-policy": "at-once"}})
-        import http.client
-
-        connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
-        connection.request(request.method, request.path, request.body, request.headers)
-        time.sleep(0.3)
-        connection.close()
+        hang_up(gateway, "queued", "at-once", mine)
         quiet.provider.open(gate)
         first.result(PATIENCE)
     assert ask(gateway, "queued", "at-once", mine).status == 200
     assert len(quiet.provider.requests("openai")) == 2
+
+
+def hang_up(gateway: Gateway, model: str, policy: str, team: str, members: dict[str, Any] | None = None) -> None:
+    """Sends a request, and leaves before there is an answer."""
+    request = cases.request_of({"protocol": "openai", "model": model, "headers": {"x-team": team, "x-policy": policy},
+                                "members": protocols.minimal("openai", "Hello") | (members or {})})
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=PATIENCE)
+    connection.request(request.method, request.path, request.body, request.headers)
+    time.sleep(0.3)
+    connection.close()
+
+
+def test_who_leaves_between_two_attempts_holds_nothing_also_when_the_configuration_changes(gateway: Gateway, quiet: World) -> None:
+    """Nobody answered, so nobody settled it: that is done a second later, by whoever is there then."""
+    mine = team()
+    quiet.provider.script("openai", [{"status": 503, "json": protocols.error("openai", 503, "busy")}])
+    hang_up(gateway, "queued", "one-at-once", mine)
+    quiet.provider.wait_for(1, "openai")
+    changed = json.loads(json.dumps(gateway.values["gateway"]))
+    changed["routes"].append({"models": ["something-else"], "targets": [{"provider": "openai"}]})
+    gateway.reload(changed)
+    gateway.await_true(lambda: ask(gateway, "something-else", "none", mine).status == 200, "the new configuration holds")
+    gateway.await_true(lambda: ask(gateway, "queued", "one-at-once", mine).status == 200, "its place is free")
+    gateway.reload(gateway.values["gateway"])
+    gateway.await_true(lambda: ask(gateway, "something-else", "none", mine).status == 404, "the first one is back")
 
 
 def test_who_hangs_up_is_charged_for_what_was_generated(gateway: Gateway, quiet: World) -> None:

@@ -71,6 +71,11 @@ impl Desk {
         }
     }
 
+    /// Another configuration is in force, and the last exchange of this one is over: no tick comes any more.
+    pub fn close(&self) {
+        self.settle(u64::MAX);
+    }
+
     pub fn tick(&self) {
         let now = host::now();
         self.settle(now);
@@ -83,13 +88,15 @@ impl Desk {
         }
     }
 
-    fn settle(&self, now: u64) {
+    /// All that is due by then.
+    fn settle(&self, until: u64) {
         let due = || {
             let mut later = self.later.try_borrow_mut().ok()?;
-            later.pop_front_if(|(due, _)| *due <= now)
+            later.pop_front_if(|(due, _)| *due <= until)
         };
         while let Some((_, state)) = due() {
-            self.counters.apply(ledger::abandon(&state, &Around { now, store: &Shared }));
+            let around = Around { now: host::now(), store: &Shared };
+            self.counters.apply(ledger::abandon(&state, &around));
         }
     }
 
