@@ -232,6 +232,25 @@ def test_who_hangs_up_while_waiting_leaves_nothing_behind(gateway: Gateway, quie
     assert len(quiet.provider.requests("openai")) == 2
 
 
+def test_who_waits_for_one_budget_and_then_exceeds_another_is_told_so(gateway: Gateway, quiet: World) -> None:
+    """The other would have another model serve it, but it is planned already."""
+    mine, gate, begun = team(), "wait-and-exceed", threading.Event()
+    spends = lambda tokens: {"usage": {"prompt_tokens": 8, "completion_tokens": tokens, "total_tokens": 8 + tokens}}  # noqa: E731
+    events = protocols.split("openai", protocols.saying("openai", "One two") | spends(600))
+    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": gate}, *events[3:]]}, {"json": protocols.saying("openai", "x") | spends(400)}])
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, gateway, "dear", "at-once", mine, "openai", True, capped("openai", 600), lambda _: begun.set() or True)
+        assert begun.wait(PATIENCE)
+        waiting = counted(gateway, "at-once", "queue")
+        second = pool.submit(ask, gateway, "dear", "at-once", mine, members=capped("openai", 300))
+        gateway.await_true(lambda: counted(gateway, "at-once", "queue") > waiting, "it waits")
+        assert ask(gateway, "dear", "none", mine, members=capped("openai", 400)).headers["x-attache-model"] == "gpt-4o"
+        quiet.provider.open(gate)
+        assert first.result(PATIENCE).complete
+        refused = second.result(PATIENCE)
+    assert refused.status == 429 and refused.headers["x-attache-budget"] == "sparing;reject"
+
+
 def hang_up(gateway: Gateway, model: str, policy: str, team: str, members: dict[str, Any] | None = None) -> None:
     """Sends a request, and leaves before there is an answer."""
     request = cases.request_of({"protocol": "openai", "model": model, "headers": {"x-team": team, "x-policy": policy},

@@ -116,10 +116,14 @@ impl Waiting {
             }
             Decision::Wait { again, .. } => Ok(Verdict::Wait(Box::new(Waiting { again, ..self }))),
             Decision::Refused(refused) => Err(self.planned.refused(&refused)),
-            // It was counted before it began to wait, and one that waits was not served otherwise before.
-            Decision::CountFirst | Decision::Downgrade { .. } => {
-                Ok(Verdict::Wait(Box::new(Waiting { again: AGAIN, ..self })))
+            // It is planned, and counted as well as can be: where another model would serve it, it is refused.
+            Decision::CountFirst | Decision::Downgrade { .. }
+                if !(self.want.downgraded && self.want.counted) =>
+            {
+                (self.want.downgraded, self.want.counted) = (true, true);
+                self.ask(around)
             }
+            Decision::CountFirst | Decision::Downgrade { .. } => Err(self.turned_away()),
         }
     }
 }
