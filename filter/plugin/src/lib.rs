@@ -3,6 +3,8 @@
 //! One binary stands in two places and is told which by its configuration's `role`: [`listener`] sees a client's request
 //! once, [`upstream`] sees every attempt at a provider.
 
+#[cfg(feature = "crash")]
+mod crash;
 mod desk;
 mod host;
 mod identity;
