@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 WASM := .attache/attache.wasm
 BUILT := $(or $(CARGO_TARGET_DIR),target)/wasm32-wasip1/release/attache.wasm
+CRASHING := $(dir $(BUILT))examples/attache_crash.wasm
 PLUGIN := --package attache-plugin --target wasm32-wasip1
 # The link to the Python environment of the tests; `make run` needs less, and has its own.
 TESTING := .attache/testing
@@ -15,8 +16,9 @@ PYTEST := $(TESTING)/bin/python -m pytest
 FETCH := $(PYTHON) tests/tools/fetch.py
 GENERATE := cargo run --quiet --package attache-gateway --features schema --bin generate --
 
-# Where the tests look for the filter.
+# Where the tests look for the filter, and for the one in which a request can kill its VM.
 export ATTACHE_WASM := $(CURDIR)/$(WASM)
+export ATTACHE_CRASH_WASM := $(CURDIR)/.attache/attache-crash.wasm
 
 say = @printf '\n== %s\n' '$(1)'
 
@@ -31,6 +33,12 @@ wasm: rust ## Build the filter: .attache/attache.wasm
 	@cargo build --quiet --release $(PLUGIN)
 	@cmp -s $(BUILT) $(WASM) || { cp $(BUILT) $(WASM).new && mv $(WASM).new $(WASM); }
 
+# The same filter, but that a request can kill its VM: for the proof of budgets, never shipped.
+crash-wasm: rust
+	@mkdir -p .attache
+	@cargo build --quiet --release $(PLUGIN) --features crash --example attache-crash
+	@cmp -s $(CRASHING) $(ATTACHE_CRASH_WASM) || { cp $(CRASHING) $(ATTACHE_CRASH_WASM).new && mv $(ATTACHE_CRASH_WASM).new $(ATTACHE_CRASH_WASM); }
+
 ## Test it
 
 test: ## Everything that CI runs: the next six, in this order
@@ -41,6 +49,7 @@ lint: rust helm testing ## Formatting, lints, generated files
 	@cargo fmt --all --check
 	@cargo clippy --quiet --all-targets --all-features -- --deny warnings
 	@cargo clippy --quiet $(PLUGIN) -- --deny warnings
+	@cargo clippy --quiet $(PLUGIN) --features crash --example attache-crash -- --deny warnings
 	@$(GENERATE) --check
 	@.attache/helm lint --quiet helm
 	@$(TESTING)/bin/python -m compileall -q tests
@@ -58,7 +67,7 @@ chart-test: wasm helm testing ## The chart, what Envoy says to it, and `make run
 	$(call say,$@)
 	@$(PYTEST) tests/test_chart.py tests/test_run.py
 
-e2e: wasm helm testing ratelimit ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
+e2e: wasm $(if $(and $(CASE),$(if $(findstring proof,$(CASE)),,other)),,crash-wasm) helm testing ratelimit ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
 	$(call say,$@)
 	@$(PYTEST) tests $(addprefix --ignore=,$(wildcard tests/test_chart.py tests/test_run.py tests/sdk)) $(if $(CASE),-k '$(CASE)')
 
@@ -69,6 +78,9 @@ sdk: wasm helm testing ## The official SDKs, unmodified, through the running gat
 chaos: wasm helm testing ## 10,000 requests over providers that break at random [SEED=n], then the tests that take minutes
 	@$(TESTING)/bin/python tests/chaos.py $(if $(SEED),--seed '$(SEED)')
 	@$(PYTEST) tests -m slow
+
+proof: crash-wasm helm testing ## Budgets are exact: 20,000 requests, with hang-ups, failures, reloads and VMs that die [SEED=n] [REQUESTS=n]
+	@$(TESTING)/bin/python tests/proof/run.py $(if $(SEED),--seed '$(SEED)') $(if $(REQUESTS),--requests '$(REQUESTS)')
 
 bench: wasm helm testing ## Plain Envoy against Envoy with the filter
 	@$(TESTING)/bin/python tests/bench/run.py
@@ -115,5 +127,5 @@ ratelimit: python ## Envoy's rate-limit service, built from its Go module, and R
 bindgen: rust ## The runner of `make wasm-test`
 	@$(FETCH) bindgen .attache/wasm-bindgen-test-runner
 
-.PHONY: run wasm test lint unit wasm-test chart-test e2e sdk chaos bench bless chart clean help
+.PHONY: run wasm crash-wasm test lint unit wasm-test chart-test e2e sdk chaos proof bench bless chart clean help
 .PHONY: python rust running testing helm ratelimit bindgen

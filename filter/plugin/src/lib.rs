@@ -3,6 +3,8 @@
 //! One binary stands in three places and is told which by its configuration's `role`: [`listener`] sees a client's request
 //! once, [`upstream`] sees every attempt at a provider, [`hop`] the connections within Envoy over which some of them go.
 
+#[cfg(feature = "crash")]
+mod crash;
 mod desk;
 mod fleet;
 mod hop;
