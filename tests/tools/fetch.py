@@ -5,6 +5,7 @@
     fetch.py venv REQUIREMENTS LINK     a Python environment; LINK becomes a link to it
     fetch.py helm LINK                  the user's own Helm, else a built one
     fetch.py bindgen LINK               wasm-bindgen's test runner, in the version of Cargo.lock
+    fetch.py kubernetes LINK            Kubernetes' programs, built; LINK becomes a link to their folder
 
 The cache is $XDG_CACHE_HOME/attache or ~/.cache/attache; deleting it is harmless. A missing prerequisite ends in one line.
 """
@@ -12,6 +13,7 @@ The cache is $XDG_CACHE_HOME/attache or ~/.cache/attache; deleting it is harmles
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -23,6 +25,8 @@ from typing import Iterator
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attache"
 HELM_VERSION = "v4.3.1"
+KUBERNETES_VERSION = "1.36.3"
+KUBERNETES_PROGRAMS = ["kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"]
 
 
 class Missing(Exception):
@@ -105,6 +109,49 @@ def bindgen(link: Path) -> None:
     point(link, place / "bin/wasm-bindgen-test-runner")
 
 
+def kubernetes(link: Path) -> None:
+    place = CACHE / f"kubernetes-{KUBERNETES_VERSION}"
+    with locked(place):
+        if not (place / "complete").exists():
+            need("go", f"builds Kubernetes {KUBERNETES_VERSION} for the tests in a cluster", "install it: https://go.dev/dl")
+            say(f"Kubernetes {KUBERNETES_VERSION} from its Go modules; about ten minutes, this once")
+            source = place / "source"
+            shutil.rmtree(source, ignore_errors=True)
+            source.mkdir(parents=True)
+            (source / "go.mod").write_text(kubernetes_module())
+            imports = "".join(f'\t_ "k8s.io/kubernetes/cmd/{name}"\n' for name in KUBERNETES_PROGRAMS)
+            (source / "programs.go").write_text(f"package programs\n\nimport (\n{imports})\n")
+            # It exits with an error where a test of some dependency cannot be resolved, which is none of ours.
+            output(["go", "mod", "tidy", "-e"], cwd=source)
+            for name in KUBERNETES_PROGRAMS:
+                build_kubernetes(name, source, place / name)
+            shutil.rmtree(source)
+            (place / "complete").touch()
+    point(link, place)
+
+
+def kubernetes_module() -> str:
+    """A module that requires Kubernetes' own, and replaces its staged parts as it does itself, by their published versions."""
+    downloaded = output(["go", "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES_VERSION}"], cwd=CACHE)
+    if not downloaded:
+        raise Missing(f"k8s.io/kubernetes@v{KUBERNETES_VERSION}: cannot be downloaded; `go env GOPROXY` says from where")
+    own = Path(json.loads(downloaded)["GoMod"]).read_text()
+    staged = re.findall(r"^\s+(k8s\.io/\S+) => \./staging", own, re.MULTILINE)
+    go = re.search(r"^go .+$", own, re.MULTILINE)
+    replacements = "".join(f"\t{name} => {name} v0.{KUBERNETES_VERSION.partition('.')[2]}\n" for name in staged)
+    require = f"require k8s.io/kubernetes v{KUBERNETES_VERSION}"
+    return f"module programs\n\n{go[0] if go else ''}\n\n{require}\n\nreplace (\n{replacements})\n"
+
+
+def build_kubernetes(name: str, source: Path, target: Path) -> None:
+    major, minor, _ = KUBERNETES_VERSION.split(".")
+    version = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor}
+    flags = " ".join(["-s", "-w", *(f"-X k8s.io/component-base/version.{key}={value}" for key, value in version.items())])
+    command = ["go", "build", "-mod=mod", "-trimpath", "-ldflags", flags, "-o", str(target), f"k8s.io/kubernetes/cmd/{name}"]
+    # Others may be at work on the machine, and this takes all of it for minutes.
+    run(["nice", "-n", "15", *command], cwd=source, CGO_ENABLED="0")
+
+
 def need(program: str, why: str, how: str) -> None:
     if not shutil.which(program):
         raise Missing(f"{program}: not found; it {why}; {how}")
@@ -114,17 +161,17 @@ def say(what: str) -> None:
     print(f"fetching {what} …", flush=True)
 
 
-def run(command: list[str], **environment: str) -> None:
+def run(command: list[str], cwd: Path = ROOT, **environment: str) -> None:
     """Runs it quietly; its last words are shown when it fails."""
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, cwd=cwd)
     if done.returncode != 0:
         words = (done.stderr + done.stdout).strip().splitlines()[-15:]
         raise Missing("\n  ".join([f"{' '.join(command)}: failed with status {done.returncode}", *words]))
 
 
-def output(command: list[str]) -> str | None:
+def output(command: list[str], cwd: Path = ROOT) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
     except FileNotFoundError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -158,6 +205,8 @@ def main(words: list[str]) -> int:
                 helm(ROOT / link)
             case ["bindgen", link]:
                 bindgen(ROOT / link)
+            case ["kubernetes", link]:
+                kubernetes(ROOT / link)
             case _:
                 print((__doc__ or "").strip(), file=sys.stderr)
                 return 2
