@@ -124,7 +124,10 @@ volumeMounts:
   {{- dict "env" (dict "$cel" (printf "%s + %s + [%s]" (include "attache.cel" $own) $labels (include "attache.cel" $last))) | toJson -}}
 {{- else -}}
   {{- $labels := .root.Values.sidecar.labels -}}
-  {{- with get (.notes | default dict) "attache/labels" -}}{{- $labels = splitList "," . -}}{{- end -}}
+  {{- with get (.notes | default dict) "attache/labels" -}}
+    {{- $labels = list -}}
+    {{- range splitList "," . -}}{{- with trim . -}}{{- $labels = append $labels . -}}{{- end -}}{{- end -}}
+  {{- end -}}
   {{- $all := list -}}
   {{- range $i, $label := $labels -}}
     {{- $field := dict "fieldRef" (dict "apiVersion" "v1" "fieldPath" (printf "metadata.labels['%s']" $label)) -}}

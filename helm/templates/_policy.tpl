@@ -88,9 +88,9 @@ before, in part or in whole, comes out the same.
 
 {{- /* What the expressions share, JSON array of name and expression. Arguments: a context. */ -}}
 {{- define "attache.policy.variables" -}}
-{{- $modes := `{"hosts": "hosts", "iptables": "iptables", "baseUrl": "baseUrl"}` -}}
-{{- /* A mode that does not exist is refused: its index is not there. */ -}}
-{{- $mode := printf `"attache/mode" in variables.notes ? %s[variables.notes["attache/mode"]] : %s` $modes (toJson .Values.interception.mode) -}}
+{{- $default := toJson .Values.interception.mode -}}
+{{- /* Another word than these is refused by the second policy, in words. */ -}}
+{{- $mode := printf `"attache/mode" in variables.notes && variables.notes["attache/mode"] in ["hosts", "iptables", "baseUrl"] ? variables.notes["attache/mode"] : %s` $default -}}
 {{- $split := `"%s" in variables.notes ? variables.notes["%s"].split(",").map(one, one.trim()).filter(one, one != "") : %s` -}}
 {{- $led := `has(object.spec.hostAliases) && object.spec.hostAliases.exists(a, has(a.hostnames) && host in a.hostnames)` -}}
 {{- list
@@ -103,15 +103,37 @@ before, in part or in whole, comes out the same.
   | toJson -}}
 {{- end -}}
 
-{{- /* Whether a pod is changed at all, JSON array. */ -}}
+{{- /* Which requests concern the policies: new pods of the namespaces, but for those that opted out. */ -}}
+{{- define "attache.policy.constraints" -}}
+resourceRules:
+  - apiGroups: [""]
+    apiVersions: [v1]
+    resources: [pods]
+    operations: [CREATE]
+namespaceSelector:
+  matchExpressions:
+    - {key: kubernetes.io/metadata.name, operator: In, values: {{ include "attache.namespaces" . }}}
+objectSelector:
+  matchExpressions:
+    - {key: attache/inject, operator: NotIn, values: ["false"]}
+{{- end -}}
+
+{{- /* What no selector can tell. */ -}}
 {{- define "attache.policy.conditions" -}}
-{{- $label := `(has(object.metadata.labels) && "attache/inject" in object.metadata.labels ? object.metadata.labels["attache/inject"] : "")` -}}
-{{- $note := `(has(object.metadata.annotations) && "attache/inject" in object.metadata.annotations ? object.metadata.annotations["attache/inject"] : "")` -}}
-{{- $namespace := `(has(namespaceObject.metadata.labels) && "attache/inject" in namespaceObject.metadata.labels ? namespaceObject.metadata.labels["attache/inject"] : "")` -}}
+- name: not-opted-out
+  expression: >-
+    !has(object.metadata.annotations) || !("attache/inject" in object.metadata.annotations) || object.metadata.annotations["attache/inject"] != "false"
+- name: own-network
+  expression: "!has(object.spec.hostNetwork) || !object.spec.hostNetwork"
+- name: not-windows
+  expression: '!has(object.spec.os) || object.spec.os.name != "windows"'
+{{- end -}}
+
+{{- /* Who opted in: pods by their label, and all pods of a namespace by its. One binding for each. JSON array. */ -}}
+{{- define "attache.policy.bindings" -}}
+{{- $label := dict "matchLabels" (dict "attache/inject" "true") -}}
 {{- list
-  (dict "name" "opted-in" "expression" (printf `%s == "true" || %s == "true"` $label $namespace))
-  (dict "name" "not-opted-out" "expression" (printf `%s != "false" && %s != "false"` $label $note))
-  (dict "name" "own-network" "expression" `!has(object.spec.hostNetwork) || !object.spec.hostNetwork`)
-  (dict "name" "not-windows" "expression" `!has(object.spec.os) || object.spec.os.name != "windows"`)
+  (dict "suffix" "pods" "select" (dict "objectSelector" $label))
+  (dict "suffix" "namespaces" "select" (dict "namespaceSelector" $label))
   | toJson -}}
 {{- end -}}

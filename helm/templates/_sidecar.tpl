@@ -126,20 +126,16 @@ running pod takes up changes without a restart:
 {{- $_ := set $routes "name" .name -}}
 {{- if eq .name "intercepted" -}}
   {{- $everything := index $routes.virtual_hosts 0 -}}
+  {{- $rest := first $everything.routes -}}
+  {{- $found := list -}}
   {{- /* Several, as Envoy limits the size of each. */ -}}
-  {{- $models := list -}}
   {{- range .root.Files.Get "files/paths.regex" | trim | splitList "\n" -}}
-    {{- $model := deepCopy (index $everything.routes 0) -}}
-    {{- $_ := set $model "match" (dict "safe_regex" (dict "regex" .)) -}}
-    {{- $models = append $models $model -}}
+    {{- $found = append $found (merge (dict "match" (dict "safe_regex" (dict "regex" .))) (omit $rest "match")) -}}
   {{- end -}}
-  {{- $hosts := list -}}
   {{- range include "attache.sidecar.intercepted" .root | fromJsonArray -}}
-    {{- $domains := list .host (printf "%s:443" .host) -}}
-    {{- $others := include "attache.sidecar.others" (dict "values" $.root.Values "provider" .) | fromJsonArray -}}
-    {{- $hosts = append $hosts (dict "name" .name "domains" $domains "routes" (concat $models $others)) -}}
+    {{- $found = concat $found (include "attache.sidecar.others" (dict "values" $.root.Values "provider" .) | fromJsonArray) -}}
   {{- end -}}
-  {{- $_ := set $routes "virtual_hosts" (append $hosts $everything) -}}
+  {{- $_ := set $everything "routes" (append $found $rest) -}}
 {{- end -}}
 {{- include "attache.sidecar.response" (dict "type" "envoy.config.route.v3.RouteConfiguration" "resources" (list $routes)) -}}
 {{- end -}}
@@ -151,11 +147,12 @@ running pod takes up changes without a restart:
 {{- $cluster := ternary (printf "bare.%s" (first .provider.clusters)) (printf "origin.%s" .provider.name) (eq $way "inject") -}}
 {{- $past := dict "attache" (dict "@type" "type.googleapis.com/envoy.config.route.v3.FilterConfig" "disabled" true) -}}
 {{- $remove := list "x-forwarded-for" "x-forwarded-proto" "x-envoy-internal" "x-envoy-external-address" "x-attache-delivery" -}}
-{{- $upgrade := dict "prefix" "/" "headers" (list (dict "name" "upgrade" "string_match" (dict "exact" "websocket" "ignore_case" true))) -}}
+{{- $host := dict "name" ":authority" "string_match" (dict "safe_regex" (dict "regex" (printf "^%s(:443)?$" (regexQuoteMeta .provider.host)))) -}}
+{{- $upgrade := dict "name" "upgrade" "string_match" (dict "exact" "websocket" "ignore_case" true) -}}
 {{- $socket := dict "cluster" (printf "sidecar.http1.%s" .provider.name) "timeout" "0s" "upgrade_configs" (list (dict "upgrade_type" "websocket")) -}}
 {{- $common := dict "typed_per_filter_config" $past "request_headers_to_remove" $remove -}}
-{{- $sockets := merge (dict "match" $upgrade "route" $socket) $common -}}
-{{- $rest := merge (dict "match" (dict "prefix" "/") "route" (dict "cluster" $cluster "timeout" "0s")) $common -}}
+{{- $sockets := merge (dict "match" (dict "prefix" "/" "headers" (list $host $upgrade)) "route" $socket) $common -}}
+{{- $rest := merge (dict "match" (dict "prefix" "/" "headers" (list $host)) "route" (dict "cluster" $cluster "timeout" "0s")) $common -}}
 {{- list $sockets $rest | toJson -}}
 {{- else -}}
 []

@@ -18,7 +18,7 @@ import demo  # noqa: E402
 import fetch  # noqa: E402
 from certificates import Certificates  # noqa: E402
 from cluster import Cluster, addresses  # noqa: E402
-from kube import Namespace, Pod  # noqa: E402
+from kube import Namespace, Pod, pod  # noqa: E402
 from provider import Provider  # noqa: E402
 
 IMAGE = fetch.ROOT / ".attache/image.tar"
@@ -77,6 +77,7 @@ def values(certificates: Certificates) -> dict[str, Any]:
     ]
     return {
         "gateway": {"providers": [{"name": name} for name in HOSTS], "routes": routes},
+        "test": {"image": apps.NAME, "pullPolicy": "Never"},
         "sidecar": {"image": {"pullPolicy": "Never"}, "authorities": certificates.authority.read_text(), "labels": ["team"]},
     }
 
@@ -87,6 +88,7 @@ def team(cluster: Cluster, provider: Provider, values: dict[str, Any]) -> Iterat
     namespace = Namespace("team")
     namespace.keys(**{name: key_of(name) for name in HOSTS})
     namespace.installed(values)
+    namespace.await_policy()
     yield namespace
     namespace.delete()
 
@@ -94,8 +96,6 @@ def team(cluster: Cluster, provider: Provider, values: dict[str, Any]) -> Iterat
 @pytest.fixture(scope="session")
 def pods(team: Namespace) -> dict[str, Pod]:
     """One pod for each mode, all of them started at once."""
-    from kube import pod
-
     for mode in MODES:
         team.create(pod(mode.lower(), annotations={"attache/mode": mode}, labels={"team": f"team-{mode.lower()}"}))
     return {mode: Pod(team, mode.lower()).await_ready() for mode in MODES}

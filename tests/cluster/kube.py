@@ -5,7 +5,6 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Callable
 
 import yaml
@@ -15,6 +14,7 @@ import fetch
 CHART = fetch.ROOT / "helm"
 PATIENCE_SECONDS = 60
 APPS = "local/apps:1"
+HELM = [os.environ.get("HELM") or str(fetch.ROOT / ".attache/helm")]
 
 
 class Failed(AssertionError):
@@ -49,10 +49,6 @@ def until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE_SEC
     return found
 
 
-def helm(*words: str, timeout: float = 180) -> Done:
-    return run([os.environ.get("HELM") or str(fetch.ROOT / ".attache/helm"), *words], timeout=timeout)
-
-
 class Namespace:
     """One namespace, and everything that a test does in it."""
 
@@ -63,6 +59,9 @@ class Namespace:
         until(lambda: run(["kubectl", "-n", name, "get", "serviceaccount", "default"]).status == 0, f"{name}: a service account")
 
     def delete(self) -> None:
+        # The policies are the cluster's, and would stay.
+        for release in json.loads(checked([*HELM, "list", "-n", self.name, "-o", "json"])):
+            checked([*HELM, "uninstall", release["name"], "-n", self.name])
         checked(["kubectl", "delete", "namespace", self.name, "--grace-period=1", "--timeout=60s"])
 
     def kubectl(self, *words: str, given: str | None = None, timeout: float = 120) -> str:
@@ -84,11 +83,18 @@ class Namespace:
 
     # ---- the chart ----
 
-    def install(self, values: dict[str, Any], *words: str, release: str = "attache", file: Path | None = None) -> Done:
+    def install(self, values: dict[str, Any], *words: str, release: str = "attache") -> Done:
         """`helm upgrade --install`, which is also an upgrade; the caller looks at the status."""
-        command = ["helm", "upgrade", "--install", release, str(CHART), "-n", self.name, "-f", "-", *words]
-        command[0] = os.environ.get("HELM") or str(fetch.ROOT / ".attache/helm")
+        command = [*HELM, "upgrade", "--install", release, str(CHART), "-n", self.name, "-f", "-", *words]
         return run(command, json.dumps(values), timeout=180)
+
+    def helm(self, *words: str) -> Done:
+        return run([*HELM, *words, "-n", self.name], timeout=180)
+
+    def await_policy(self) -> None:
+        """A policy takes a moment to be in force."""
+        trial = json.dumps(pod("trial"))
+        until(lambda: '"name": "attache"' in self.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", given=trial), "the policy is in force")
 
     def installed(self, values: dict[str, Any], *words: str) -> None:
         done = self.install(values, *words)
