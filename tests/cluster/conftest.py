@@ -26,6 +26,8 @@ IMAGE = fetch.ROOT / ".attache/image.tar"
 HOSTS = {"openai": "api.openai.com", "anthropic": "api.anthropic.com", "gemini": "generativelanguage.googleapis.com"}
 # Two that no row of the table has: one that is nobody's provider, one that becomes one late.
 OTHERS = {"other": "other.test", "late": "late.test"}
+# A provider that speaks WebSocket (test_traffic.py).
+SOCKET = "socket.test"
 MODES = ("hosts", "iptables", "baseUrl")
 
 
@@ -45,7 +47,7 @@ def cluster() -> Cluster:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"), (*HOSTS.values(), *OTHERS.values()))
+    return Certificates(tmp_path_factory.mktemp("certificates"), (*HOSTS.values(), *OTHERS.values(), SOCKET))
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +77,9 @@ def values(certificates: Certificates) -> dict[str, Any]:
         {"models": ["claude-*"], "targets": [{"provider": "anthropic"}, {"provider": "gemini", "model": "gemini-2.5-flash"}]},
         {"models": ["gemini-*"], "targets": [{"provider": "gemini"}, {"provider": "openai", "model": "gpt-4o-mini"}]},
     ]
+    socket = {"name": "socket", "provider": "openai", "origin": f"https://{SOCKET}"}
     return {
-        "gateway": {"providers": [{"name": name} for name in HOSTS], "routes": routes},
+        "gateway": {"providers": [*({"name": name} for name in HOSTS), socket], "routes": routes},
         "test": {"image": apps.NAME, "pullPolicy": "Never"},
         "sidecar": {"image": {"pullPolicy": "Never"}, "authorities": certificates.authority.read_text(), "labels": ["team"]},
     }
@@ -86,7 +89,7 @@ def values(certificates: Certificates) -> dict[str, Any]:
 def team(cluster: Cluster, provider: Provider, values: dict[str, Any]) -> Iterator[Namespace]:
     """A namespace with the chart and a key for each provider."""
     namespace = Namespace("team")
-    namespace.keys(**{name: key_of(name) for name in HOSTS})
+    namespace.keys(**{name: key_of(name) for name in (*HOSTS, "socket")})
     namespace.installed(values)
     namespace.await_policy()
     yield namespace

@@ -12,7 +12,7 @@ from kube import CHART, HELM, Namespace, checked, pod, run, until
 
 SHAPES = yaml.safe_load((Path(__file__).parent / "shapes.yaml").read_text())
 CHANGED = [shape for shape in SHAPES if not shape.get("untouched") and not shape.get("refused")]
-PROVIDERS = {"ip": "127.0.0.1", "hostnames": ["api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com"]}
+PROVIDERS = {"ip": "127.0.0.1", "hostnames": ["api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com", "socket.test"]}
 PORTS = {"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}
 BUNDLE, OWN = "/etc/attache-trust/bundle.pem", "/etc/attache-trust/authority.pem"
 TRUST = {

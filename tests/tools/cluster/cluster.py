@@ -47,7 +47,7 @@ def addresses() -> dict[str, str]:
     """Every host of the provider table, and a few that no provider has, each with an address of the node's."""
     table = json.loads((ROOT / "helm/files/providers.json").read_text())
     hosts = sorted({row["origin"].partition("://")[2].partition("/")[0] for row in table.values() if row["origin"].startswith("https")})
-    return {host: NETWORK.format(number) for number, host in enumerate([*hosts, "other.test", "late.test"], start=11)}
+    return {host: NETWORK.format(number) for number, host in enumerate([*hosts, "other.test", "late.test", "socket.test"], start=11)}
 
 
 class Cluster:
