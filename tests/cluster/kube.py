@@ -14,6 +14,9 @@ import fetch
 CHART = fetch.ROOT / "helm"
 PATIENCE_SECONDS = 60
 APPS = "local/apps:1"
+# A container that Pod Security's profile `restricted` takes.
+MODEST = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True, "runAsUser": 1000,
+          "seccompProfile": {"type": "RuntimeDefault"}}
 HELM = [os.environ.get("HELM") or str(fetch.ROOT / ".attache/helm")]
 
 
@@ -93,7 +96,7 @@ class Namespace:
 
     def await_policy(self) -> None:
         """A policy takes a moment to be in force."""
-        trial = json.dumps(pod("trial"))
+        trial = json.dumps(pod("trial", container={"securityContext": MODEST}))
         until(lambda: '"name": "attache"' in self.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", given=trial), "the policy is in force")
 
     def installed(self, values: dict[str, Any], *words: str) -> None:
@@ -119,7 +122,7 @@ def pod(name: str, annotations: dict[str, str] | None = None, labels: dict[str, 
     app = {"name": "app", "image": APPS, "imagePullPolicy": "Never", **({"env": variables} if variables else {}), **(container or {})}
     metadata = {"name": name, "labels": {"attache/inject": "true", **(labels or {})}, "annotations": annotations or {}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
-            "spec": {"terminationGracePeriodSeconds": 5, "containers": [app], **(spec or {})}}
+            "spec": {"terminationGracePeriodSeconds": 1, "containers": [app], **(spec or {})}}
 
 
 class Pod:
