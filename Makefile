@@ -63,11 +63,11 @@ wasm-test: rust bindgen ## The same laws compiled to WebAssembly, under Node
 
 chart-test: wasm helm testing ## The chart, what Envoy says to it, and `make run`
 	$(call say,$@)
-	@$(PYTEST) tests/test_chart.py tests/test_run.py
+	@$(PYTEST) tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py
 
 e2e: wasm helm testing ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
 	$(call say,$@)
-	@$(PYTEST) tests $(addprefix --ignore=,$(wildcard tests/test_chart.py tests/test_run.py tests/sdk tests/cluster)) $(if $(CASE),-k '$(CASE)')
+	@$(PYTEST) tests $(addprefix --ignore=,$(wildcard tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py tests/sdk tests/cluster)) $(if $(CASE),-k '$(CASE)')
 
 sdk: wasm helm testing ## The official SDKs, unmodified, through the running gateway
 	$(call say,$@)

@@ -12,6 +12,7 @@ from typing import Any, Iterator
 import pytest
 import yaml
 
+import demo
 from conftest import HOSTS, key_of
 from kube import Namespace, Pod, checked, pod, run, until
 from provider import Provider
@@ -79,33 +80,33 @@ def statistics(app: Pod, name: str) -> list[str]:
 
 
 class Streams:
-    """Very many streams at once, in one application."""
+    """Very many streams at once, in one application, half told; the rest comes when they are looked at."""
 
-    def __init__(self, app: Pod, provider: Provider, seconds: float):
-        provider.rule("openai", lambda seen: streaming(seconds))
+    def __init__(self, app: Pod, provider: Provider):
+        words = streaming(1)["chunks"]
+        half = [*words[: len(words) // 2], {"wait": "the rest"}, *words[len(words) // 2 :]]
+        provider.rule("openai", lambda seen: {"chunks": half} if seen.json.get("stream") else demo.openai(seen))
         self.said: list[str] | str = "nothing"
+        self._provider = provider
         self._thread = threading.Thread(target=self._run, args=(app,))
         self._thread.start()
-        provider.wait_for(STREAMS, "openai", timeout=60)
+        until(lambda: len([one for one in provider.requests("openai") if one.json.get("stream")]) == STREAMS, "all streams have begun")
 
     def _run(self, app: Pod) -> None:
         done = app.exec("python", "-", given=MANY, timeout=120)
         self.said = json.loads(done.out) if done.status == 0 else done.error
 
-    @property
-    def going_on(self) -> bool:
-        return self._thread.is_alive()
-
     def check(self) -> None:
+        assert self._thread.is_alive()
+        self._provider.open("the rest")
         self._thread.join(120)
         assert self.said == [WHOLE] * STREAMS, f"{len(self.said)}: {str(self.said)[:2000]}"
 
 
 def test_an_edit_takes_effect_under_32_streams(tuned: Namespace, app: Pod, quiet: Provider) -> None:
-    streams = Streams(app, quiet, seconds=18)
+    streams = Streams(app, quiet)
     edit(tuned, lambda gateway: gateway["routes"][0]["targets"].reverse())
     until(lambda: who(app) == "anthropic", "the new order of targets")
-    assert streams.going_on, "the streams were over before the edit was in force"
     streams.check()
     unharmed(app)
 
@@ -161,7 +162,7 @@ def test_a_provider_is_added_live(tuned: Namespace, app: Pod, values: dict[str, 
     tuned.installed(values, "--force-conflicts")
     until(lambda: who(app) == "openai", "the values' own order of targets")
     quiet.forget(["openai"])
-    streams = Streams(app, quiet, seconds=18)
+    streams = Streams(app, quiet)
     more = copy.deepcopy(values)
     more["gateway"]["providers"].append({"name": "late", "provider": "openai", "origin": "https://late.test"})
     more["gateway"]["routes"].append({"models": ["late-*"], "targets": [{"provider": "late"}]})
@@ -170,7 +171,6 @@ def test_a_provider_is_added_live(tuned: Namespace, app: Pod, values: dict[str, 
     tuned.keys(**{name: key_of(name) for name in (*HOSTS, "socket", "late")})
     until(lambda: who(app, "late-1") == "late", "the new provider")
     until(lambda: who(app, "late-1") == "late" and quiet.requests("late")[-1].header("authorization") == f"Bearer {key_of('late')}", "its key")
-    assert streams.going_on, "the streams were over before the provider was there"
     streams.check()
     unharmed(app)
 

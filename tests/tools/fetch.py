@@ -5,6 +5,7 @@
     fetch.py venv REQUIREMENTS LINK     a Python environment; LINK becomes a link to it
     fetch.py helm LINK                  the user's own Helm, else a built one
     fetch.py bindgen LINK               wasm-bindgen's test runner, in the version of Cargo.lock
+    fetch.py kubeconform LINK           checks rendered objects against the API's schemas
     fetch.py kubernetes LINK            Kubernetes' programs, built; LINK becomes a link to their folder
 
 The cache is $XDG_CACHE_HOME/attache or ~/.cache/attache; deleting it is harmless. A missing prerequisite ends in one line.
@@ -25,6 +26,7 @@ from typing import Iterator
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attache"
 HELM_VERSION = "v4.3.1"
+KUBECONFORM_VERSION = "v0.7.0"
 KUBERNETES_VERSION = "1.36.3"
 KUBERNETES_PROGRAMS = ["kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"]
 
@@ -78,13 +80,25 @@ def helm(link: Path) -> None:
         return point(link, Path(own).resolve())
     if link.exists():
         return
-    place = CACHE / f"helm-{HELM_VERSION}"
+    need_go = (f"builds Helm {HELM_VERSION}, as there is no `helm` on PATH", "install either: https://helm.sh, https://go.dev/dl")
+    go_program(link, f"helm-{HELM_VERSION}", f"helm.sh/helm/v4/cmd/helm@{HELM_VERSION}", need_go, "about four minutes")
+
+
+def kubeconform(link: Path) -> None:
+    need_go = (f"builds kubeconform {KUBECONFORM_VERSION}", "install it: https://go.dev/dl")
+    module = f"github.com/yannh/kubeconform/cmd/kubeconform@{KUBECONFORM_VERSION}"
+    go_program(link, f"kubeconform-{KUBECONFORM_VERSION}", module, need_go, "half a minute")
+
+
+def go_program(link: Path, name: str, module: str, need_go: tuple[str, str], long: str) -> None:
+    place = CACHE / name
+    program = place / link.name
     with locked(place):
-        if not (place / "helm").exists():
-            need("go", f"builds Helm {HELM_VERSION}, as there is no `helm` on PATH", "install either: https://helm.sh, https://go.dev/dl")
-            say(f"Helm {HELM_VERSION} from its Go module; about four minutes, this once")
-            run(["go", "install", f"helm.sh/helm/v4/cmd/helm@{HELM_VERSION}"], GOBIN=str(place))
-    point(link, place / "helm")
+        if not program.exists():
+            need("go", *need_go)
+            say(f"{name.replace('-', ' ', 1)} from its Go module; {long}, this once")
+            run(["go", "install", module], GOBIN=str(place))
+    point(link, program)
 
 
 def bindgen(link: Path) -> None:
@@ -205,6 +219,8 @@ def main(words: list[str]) -> int:
                 helm(ROOT / link)
             case ["bindgen", link]:
                 bindgen(ROOT / link)
+            case ["kubeconform", link]:
+                kubeconform(ROOT / link)
             case ["kubernetes", link]:
                 kubernetes(ROOT / link)
             case _:
