@@ -103,7 +103,7 @@ def test_each_key_is_a_cluster_with_a_file_of_its_own(tmp_path: Path) -> None:
         assert clusters[name]["cluster_type"]["typed_config"]["clusters"] == ["origin.openai", "nowhere"]
         (injected,) = injectors(clusters[name])
         assert injected["credential"]["name"] == name.removeprefix("bare.")
-    assert set(matched(files)) == {"whole/", "openai.a/", "openai.b/", "gemini/"}
+    assert set(matched(files)) == {"hop/", "openai.a/", "openai.b/", "gemini/"}
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_faults_of_keys_are_told(tmp_path: Path) -> None:
 
 
 def test_names_of_the_gateways_own_clusters_are_taken(tmp_path: Path) -> None:
-    message = refusal(tmp_path, gateway([{"name": "whole", "provider": "openai"}, {"name": "origin", "provider": "openai"}]))
+    message = refusal(tmp_path, gateway([{"name": "hop", "provider": "openai"}, {"name": "origin", "provider": "openai"}]))
     assert message.splitlines()[0] == "config: 2 faults"
     assert "gateway.providers[1].name: `origin` is a name of the gateway's own; take another" in message
 
@@ -170,18 +170,25 @@ def test_an_attempt_can_be_made_where_no_name_resolves(tmp_path: Path) -> None:
     assert "load_assignment" not in clusters["none"]
 
 
-def test_the_hop_for_held_streams_has_the_key_but_not_the_filter(tmp_path: Path) -> None:
-    """The filter runs once, in `whole`; the listener that sends on to `bare.*` is inside Envoy, and never tries again."""
+def test_the_hop_has_the_key_and_can_be_ended(tmp_path: Path) -> None:
+    """Requests are rewritten once, in `hop`; the listener that sends on to `bare.*` is inside Envoy, and never tries again."""
     files = rendering(tmp_path, gateway([{"name": "openai"}, {"name": "own", "provider": "openai", "credentials": "passthrough"}]))
     clusters = clusters_of(files)
-    assert filters(clusters["whole"]) == ["attache", "envoy.filters.http.upstream_codec"]
+    assert filters(clusters["hop"]) == ["attache", "envoy.filters.http.upstream_codec"]
     assert filters(clusters["bare.openai"]) == filters(clusters["openai"])[1:]
     assert injectors(clusters["bare.openai"]) == injectors(clusters["openai"]) and not injectors(clusters["bare.own"])
     listener = yaml.safe_load(files["envoy.yaml"])["static_resources"]["listeners"][1]
-    assert (listener["name"], listener["internal_listener"]) == ("whole", {}) and "address" not in listener
-    connections = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    assert (listener["name"], listener["internal_listener"]) == ("hop", {}) and "address" not in listener
+    wasm, connections = (one["typed_config"] for one in listener["filter_chains"][0]["filters"])
     (route,) = connections["route_config"]["virtual_hosts"][0]["routes"]
     assert route["route"] == {"cluster_header": "x-attache-cluster", "timeout": "0s"}
+    # An answer with a length, or in chunks, could not be ended before its end.
+    assert connections["http_protocol_options"] == {"accept_http_10": True}
+    assert "content-length" in route["response_headers_to_remove"]
+    # In another VM the upstream filter would not reach it.
+    (upstream,) = (one["typed_config"]["config"] for one in http_filters(clusters["hop"]) if one["name"] == "attache")
+    assert wasm["@type"].endswith("filters.network.wasm.v3.Wasm") and wasm["config"]["root_id"] == "hop"
+    assert wasm["config"]["vm_config"] == upstream["vm_config"]
 
 
 def gateway(providers: list[dict[str, Any]], models: list[str] | None = None, provider: str | None = None) -> dict[str, Any]:
@@ -240,12 +247,14 @@ def places(cluster: dict[str, Any]) -> tuple[str, str, int]:
     return cluster["type"], address["address"], address["port_value"]
 
 
+def http_filters(cluster: dict[str, Any]) -> list[dict[str, Any]]:
+    return cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]["http_filters"]
+
+
 def filters(cluster: dict[str, Any]) -> list[str]:
-    options = cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
-    return [one["name"] for one in options["http_filters"]]
+    return [one["name"] for one in http_filters(cluster)]
 
 
 def injectors(cluster: dict[str, Any]) -> list[dict[str, Any]]:
-    options = cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
-    filters = [one for one in options["http_filters"] if one["name"].endswith("credential_injector")]
-    return [one["typed_config"]["credential"]["typed_config"] for one in filters]
+    found = [one for one in http_filters(cluster) if one["name"].endswith("credential_injector")]
+    return [one["typed_config"]["credential"]["typed_config"] for one in found]

@@ -3,7 +3,7 @@ A provider as Envoy's clusters. How to get there and whose key to carry are apar
 
   origin.NAME       its address and its trust, shared by all that follow, connections included
   NAME, NAME.KEY    an attempt with that key: the filter, then the injector
-  bare.NAME, …      the same without the filter, for the hop of `whole` (_whole.tpl), where the filter has run before
+  bare.NAME, …      the same without the filter, for the hop (_hop.tpl), where the filter has run before
 */ -}}
 
 {{- /* Arguments: values, provider (an element of attache.providers). */ -}}

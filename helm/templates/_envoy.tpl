@@ -7,7 +7,7 @@ node: {id: attache, cluster: attache}
 admin:
   address:
     socket_address: {address: 127.0.0.1, port_value: {{ .Values.admin.port }}}
-# For the listener `whole`, which is inside Envoy.
+# For the listener `hop`, which is inside Envoy.
 bootstrap_extensions:
   - name: envoy.bootstrap.internal_listener
     typed_config:
@@ -19,11 +19,15 @@ static_resources:
         socket_address: {address: {{ .Values.listener.address | quote }}, port_value: {{ .Values.listener.port }}}
       per_connection_buffer_limit_bytes: {{ $limit }}
       filter_chains:
-        - filters:
+        - {{- with .Values.listener.transportSocket }}
+          transport_socket:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
+          filters:
             - name: envoy.filters.network.http_connection_manager
               typed_config:
                 {{- include "attache.http" (dict "values" $values "providers" $providers) | nindent 16 }}
-    - {{ include "attache.whole.listener" (dict "values" $values) | nindent 6 | trim }}
+    - {{ include "attache.hop.listener" (dict "values" $values) | nindent 6 | trim }}
   clusters:
     {{- range $provider := $providers }}
     - {{ include "attache.origin" (dict "values" $values "provider" $provider) | nindent 6 | trim }}
@@ -32,12 +36,12 @@ static_resources:
     - {{ include "attache.cluster" (dict "values" $values "provider" $provider "name" . "bare" true) | nindent 6 | trim }}
     {{- end }}
     {{- end }}
-    - {{ include "attache.whole.cluster" (dict "values" $values) | nindent 6 | trim }}
+    - {{ include "attache.hop.cluster" (dict "values" $values) | nindent 6 | trim }}
     {{- include "attache.nowhere" (dict "values" $values) | nindent 4 }}
 # The filter's metrics carry their labels in the name: `attache_attempts;provider=openai;class=ok`.
 stats_config:
   stats_tags:
-    {{- range list "provider" "key" "model" "class" "client" "type" }}
+    {{- range list "provider" "key" "model" "class" "client" "type" "budget" }}
     - {tag_name: {{ . }}, regex: '^wasmcustom\..*?(;{{ . }}=([^;]*))'}
     {{- end }}
 overload_manager:

@@ -28,6 +28,9 @@ delayed_close_timeout: 0.1s
 # A model may be silent for long. The route's own limits end every exchange.
 stream_idle_timeout: 0s
 http_filters:
+  {{- with .values.listener.httpFilters }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
   - name: attache
     config_discovery:
       config_source:
@@ -69,8 +72,8 @@ route_config:
                       # The entry begins with the cluster's name and a slash; the filter's ticket follows.
                       prefix_match_map:
                         map:
-                          whole/:
-                            {{- include "attache.action" "whole" | nindent 28 }}
+                          hop/:
+                            {{- include "attache.action" "hop" | nindent 28 }}
                           {{- range $provider := .providers }}
                           {{- range $provider.clusters }}
                           {{ printf "%s/" . | quote }}:

@@ -1,8 +1,8 @@
-{{- /* The filter's Wasm configuration. Both places name the same VM (`vm_id`, code), so that a worker has only one. */ -}}
+{{- /* The filter's Wasm configuration. All places name the same VM (`vm_id`, code), so that a worker has only one. */ -}}
 
-{{- /* Arguments: values, and the configuration that the filter reads; its `role` says which of the two places it is. */ -}}
+{{- /* Arguments: values; the configuration that the filter reads, whose `role` says which place it is; network: it is before HTTP. */ -}}
 {{- define "attache.wasm" -}}
-"@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+"@type": type.googleapis.com/envoy.extensions.filters.{{ ternary "network" "http" (default false .network) }}.wasm.v3.Wasm
 config:
   name: attache
   root_id: {{ .configuration.role }}
@@ -17,6 +17,9 @@ config:
     code:
       local:
         filename: {{ .values.paths.wasm | quote }}
+    # Who this pod is, for budgets: from the downward API into Envoy's environment, out of the application's reach.
+    environment_variables:
+      host_env_keys: [ATTACHE_NAMESPACE, ATTACHE_SERVICE_ACCOUNT, ATTACHE_LABELS]
   # JSON text: a protobuf Struct would reach the filter in protobuf's binary form.
   configuration:
     "@type": type.googleapis.com/google.protobuf.StringValue

@@ -67,6 +67,9 @@ class Figures:
 
 # Which Envoy, and the model that is asked for: the filter routes by it.
 WAYS = {"plain": ("plain", "gpt-4o-mini"), "same": ("filter", "gpt-4o-mini"), "translated": ("filter", "translated")}
+# The same for budgets, before an Envoy with two workers: none applies, or four do, kept for one key or for 10,000.
+BUDGETS = {"none": ("budgets", "gpt-4o-mini"), "one key": ("budgets", "budgeted"), "10,000 keys": ("budgets", "budgeted")}
+KEYS = {"10,000 keys": 10_000}
 
 
 def main() -> int:
@@ -92,7 +95,13 @@ def main() -> int:
                 # The order turns with the round, so that none is always first.
                 for way in rotated(list(WAYS), number):
                     found[case][way].append(measured(tool, envoys, way, case, SECONDS))
-        text = report(found)
+        budgets = {case: {way: [] for way in BUDGETS} for case in cases[:-1] if case[1] != "100 kB"}
+        for number in range(ROUNDS):
+            print(f"budgets, round {number + 1} of {ROUNDS}", file=sys.stderr, flush=True)
+            for case in budgets:
+                for way in rotated(list(BUDGETS), number):
+                    budgets[case][way].append(measured(tool, envoys, way, case, SECONDS))
+        text = report(found) + budget_report(budgets)
     finally:
         for process in processes:
             process.terminate()
@@ -127,13 +136,14 @@ def started(tool: Path, processes: list[subprocess.Popen]) -> dict[str, Envoy]:
     assert provider.stdout
     port = int(provider.stdout.readline().split()[1])
     envoys = {}
-    for name, folder in (("filter", FOLDER / "filter"), ("plain", FOLDER / "plain")):
+    for name, workers in (("filter", 1), ("plain", 1), ("budgets", 2)):
+        folder = FOLDER / name
         listener, admin = free_port(), free_port()
         config = configuration(folder, port, listener, admin)
         if name == "plain":
             config = without_filter(config)
         (folder / "envoy.yaml").write_text(yaml.safe_dump(config))
-        command = [envoy_binary(), "-c", str(folder / "envoy.yaml"), "--concurrency", "1", "--disable-hot-restart"]
+        command = [envoy_binary(), "-c", str(folder / "envoy.yaml"), "--concurrency", str(workers), "--disable-hot-restart"]
         log = open(folder / "envoy.log", "w")
         process = subprocess.Popen([*command, "--log-level", "warning"], stdout=log, stderr=log, cwd=ROOT)
         processes.append(process)
@@ -215,12 +225,12 @@ def endless() -> Iterator[str]:
 
 def measured(tool: Path, envoys: dict[str, Envoy], way: str, case: Case, seconds: float, save: Path | None = None) -> Figures:
     stream, size, pace = case
-    name, model = WAYS[way]
+    name, model = (WAYS | BUDGETS)[way]
     file = FOLDER / f"{model}-{'stream' if stream else 'whole'}-{SIZES[size]}.json"
     file.write_bytes(body(model, stream, SIZES[size]))
     envoy = envoys[name]
     options = {"port": envoy.port, "path": "/v1/chat/completions", "body": file, "connections": CONNECTIONS}
-    options |= {"seconds": seconds, "pid": envoy.process.pid}
+    options |= {"seconds": seconds, "pid": envoy.process.pid, "keys": KEYS.get(way, 1)}
     options |= ({"pace": pace} if pace else {}) | ({"save": save} if save else {})
     command = [str(tool), "load", *(text for key, value in options.items() for text in (f"--{key}", str(value)))]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -272,6 +282,22 @@ def report(found: dict[Case, dict[str, list[Figures]]]) -> str:
     lines.append("CPU times, which is that of requests/s where Envoy has a core to itself. An event's share is")
     lines.append(f"a stream's CPU time divided by its {EVENTS} pieces of text, its request included. Paced streams send an event each")
     lines.append(f"{PACE} ms, so that Envoy takes each by itself; the others as fast as Envoy takes them, often several at once.")
+    return "\n".join(lines) + "\n"
+
+
+def budget_report(found: dict[Case, dict[str, list[Figures]]]) -> str:
+    lines = ["\n## Four budgets\n\nTokens, dollars, requests and requests at once apply to each request, or none does; two workers.\n"]
+    lines.append("| answer | body | budgets | requests/s | ratio | p50 ms | p99 ms | CPU µs/request | + µs | RSS MB |")
+    lines.append("|---|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    for (stream, size, _), ways in found.items():
+        free = Figures.median(ways["none"])
+        for way in BUDGETS:
+            figures = Figures.median(ways[way])
+            ratio = statistics.median(a.per_second / b.per_second for a, b in zip(ways[way], ways["none"]))
+            lines.append(
+                f"| {f'stream of {EVENTS}' if stream else 'whole'} | {size} | {way} | {figures.per_second:,.0f} | {ratio:.2f} | {figures.p50 / 1000:.2f} | "
+                f"{figures.p99 / 1000:.2f} | {figures.cpu:.1f} | {figures.cpu - free.cpu:.1f} | {figures.memory:.0f} |"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -14,6 +14,18 @@ from sdk_shared import Behind  # noqa: E402
 
 
 @pytest.fixture(params=protocols.PROTOCOLS, ids=lambda name: f"behind-{name}")
+def budgeted(quiet: Any, request: pytest.FixtureRequest) -> Iterator[Behind]:
+    """A provider that heeds no limit, behind a gateway with budgets."""
+    gateway = quiet.gateway("budgets")
+    log = gateway.log_size()
+    behind = Behind(request.param, gateway, quiet)
+    behind.never_ends()
+    yield behind
+    assert behind.seen()[0].hung_up.wait(10), "the provider is left"
+    gateway.check_alive(log)
+
+
+@pytest.fixture(params=protocols.PROTOCOLS, ids=lambda name: f"behind-{name}")
 def behind(quiet: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Behind]:
     monkeypatch.setattr(demo, "PAUSE", 0)
     for name, rule in demo.RULES.items():

@@ -1,5 +1,6 @@
 """What the tests of the SDKs share: the provider that stands behind the gateway, and a structured answer."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
@@ -57,6 +58,13 @@ class Behind:
         ends = {"reset": [{"reset": True}], "closed": [{"close": True}], "ended": []}[how]
         self.world.provider.rule(self.provider, lambda seen: {"chunks": [*events[:4], {"delay": 0.1}, *ends]})
 
+    def never_ends(self) -> None:
+        """The stream heeds no limit."""
+        events = protocols.split(self.provider, protocols.saying(self.provider, "It begins well and then it goes on and on"))
+        piece = events[len(events) // 2]
+        chunks = [*events[: len(events) // 2], *[step for _ in range(2000) for step in (piece, {"delay": 0.002})]]
+        self.world.provider.rule(self.provider, lambda seen: {"chunks": chunks})
+
     @property
     def route(self) -> tuple[str, str]:
         """A model whose first target is this provider, and how the answer of its second one begins."""
@@ -75,6 +83,14 @@ class Behind:
             case _:
                 parts = body["contents"][-1]["parts"]
                 return [str(part["functionResponse"]["response"]) for part in parts if "functionResponse" in part]
+
+
+TEAMS = itertools.count(1)
+
+
+def limited() -> dict[str, str]:
+    """Headers of a request whose answer may have 60 tokens (tests/configs/budgets.yaml)."""
+    return {"x-policy": "brief", "x-team": f"sdk-{next(TEAMS)}"}
 
 
 class Person(BaseModel):

@@ -3,7 +3,7 @@
 import anthropic
 import pytest
 
-from sdk_shared import BREAKS, BROKEN, PERSON, Behind, Person, weather_schema
+from sdk_shared import BREAKS, BROKEN, PERSON, Behind, Person, limited, weather_schema
 
 TOOL = {"name": "weather", "description": "The weather", "input_schema": weather_schema()}
 HI = [{"role": "user", "content": "Hi there"}]
@@ -96,3 +96,14 @@ def test_stream_that_is_held_until_complete(client: anthropic.Anthropic, behind:
     headers = {"x-attache-delivery": "whole"}
     with client.messages.stream(model=model, max_tokens=100, messages=HI, extra_headers=headers) as stream:
         assert stream.get_final_text().startswith(sentence)
+
+
+def test_stream_that_is_stopped_at_its_budget(budgeted: Behind) -> None:
+    client = anthropic.Anthropic(base_url=budgeted.url, api_key="secret-of-the-client", max_retries=0)
+    headers = limited()
+    with client.messages.stream(model=budgeted.model, max_tokens=1000, messages=HI, extra_headers=headers) as stream:
+        final = stream.get_final_message()
+    assert final.stop_reason == "max_tokens" and final.content[0].text.startswith("It begins well")
+    assert final.usage.output_tokens >= 50
+    with pytest.raises(anthropic.RateLimitError, match="budget `brief`"):
+        client.messages.create(model=budgeted.model, max_tokens=1000, messages=HI, extra_headers=headers)

@@ -4,7 +4,7 @@ import pytest
 from google import genai
 from google.genai import errors, types
 
-from sdk_shared import BREAKS, BROKEN, PERSON, Behind, Person, weather_schema
+from sdk_shared import BREAKS, BROKEN, PERSON, Behind, Person, limited, weather_schema
 
 DECLARED = types.FunctionDeclaration(name="weather", description="The weather", parameters_json_schema=weather_schema())
 TOOL = types.Tool(function_declarations=[DECLARED])
@@ -115,3 +115,16 @@ def test_stream_that_is_held_until_complete(client: genai.Client, behind: Behind
     config = types.GenerateContentConfig(http_options=types.HttpOptions(headers={"x-attache-delivery": "whole"}))
     chunks = list(client.models.generate_content_stream(model=model, contents="Hi there", config=config))
     assert "".join(chunk.text or "" for chunk in chunks).startswith(sentence)
+
+
+def test_stream_that_is_stopped_at_its_budget(budgeted: Behind) -> None:
+    headers = limited()
+    options = types.HttpOptions(base_url=budgeted.url, headers=headers, retry_options=types.HttpRetryOptions(attempts=1))
+    client = genai.Client(api_key="secret-of-the-client", http_options=options)
+    chunks = list(client.models.generate_content_stream(model=budgeted.model, contents="Hi there"))
+    assert "".join(chunk.text or "" for chunk in chunks).startswith("It begins well")
+    assert chunks[-1].candidates[0].finish_reason == types.FinishReason.MAX_TOKENS
+    assert chunks[-1].usage_metadata.candidates_token_count >= 50
+    with pytest.raises(errors.ClientError, match="budget `brief`") as caught:
+        client.models.generate_content(model=budgeted.model, contents="Hi there")
+    assert caught.value.code == 429

@@ -5,7 +5,7 @@ import json
 import openai
 import pytest
 
-from sdk_shared import BREAKS, BROKEN, PERSON, Behind, Person, weather_schema
+from sdk_shared import BREAKS, BROKEN, PERSON, Behind, Person, limited, weather_schema
 
 TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather", "parameters": weather_schema()}}
 HI = [{"role": "user", "content": "Hi there"}]
@@ -112,3 +112,17 @@ def test_stream_that_is_held_until_complete(client: openai.OpenAI, behind: Behin
     headers = {"x-attache-delivery": "whole"}
     chunks = list(client.chat.completions.create(model=model, messages=HI, stream=True, extra_headers=headers))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices).startswith(sentence)
+
+
+@pytest.mark.parametrize("usage", [False, True], ids=["plain", "with-usage"])
+def test_stream_that_is_stopped_at_its_budget(usage: bool, budgeted: Behind) -> None:
+    client = openai.OpenAI(base_url=f"{budgeted.url}/v1", api_key="secret-of-the-client", max_retries=0)
+    headers, options = limited(), {"stream_options": {"include_usage": True}} if usage else {}
+    chunks = list(client.chat.completions.create(model=budgeted.model, messages=HI, stream=True, extra_headers=headers, **options))
+    choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
+    assert "".join(choice.delta.content or "" for choice in choices).startswith("It begins well")
+    assert [choice.finish_reason for choice in choices if choice.finish_reason] == ["length"]
+    assert (chunks[-1].usage.completion_tokens >= 50) if usage else all(chunk.usage is None for chunk in chunks)
+    with pytest.raises(openai.RateLimitError, match="budget `brief`") as caught:
+        client.chat.completions.create(model=budgeted.model, messages=HI, extra_headers=headers)
+    assert caught.value.code == "budget_exceeded" and int(caught.value.response.headers["retry-after"]) > 0

@@ -1,21 +1,29 @@
 //! The request side of an exchange: recognise the protocol, decode, validate, route, plan, write the ticket.
 
-use std::borrow::Cow;
-
 use attache_protocol::codec::{Line, Protocol, View};
 use attache_protocol::error::{ApiError, ErrorKind};
 use attache_protocol::request::{ReasoningAmount, Request, Signature};
 use attache_protocol::wire::Fault;
 
-use crate::config::{Credentials, Delivery, suggest};
+use crate::budget::{Fact, Facts};
+use crate::config::{Credentials, Delivery, Silence, suggest};
 use crate::failover::EXTRA_ATTEMPTS;
 use crate::gateway::{FIRST_TOKEN, FIRST_TOKEN_THINKING, Gateway, Limits, Route};
-use crate::headers::{CREDENTIAL_HEADERS, DELIVERY_HEADER, OTHER_PRIVATE, is_ours, protocol_headers};
-use crate::outcome::Around;
+use crate::headers::{DELIVERY_HEADER, protocol_headers};
+use crate::metrics::Count;
+use crate::outcome::{Around, Effects};
 use crate::plan::{Circumstances, Plan, knows_conversations, plan};
 use crate::sticky::{SESSION_HEADERS, conversation};
 use crate::stream::GRACE;
 use crate::ticket::{ClientCredential, Policy, Progress, Ticket};
+
+mod budgets;
+mod head;
+
+use budgets::Planned;
+pub use budgets::{Verdict, Waiting};
+pub use head::{Head, recognise};
+use head::{client_credential, guess, query_without_key};
 
 /// The longest name of a model, in bytes: no provider has one near it, and it stands in paths, headers and every attempt.
 const LONGEST_MODEL: usize = 512;
@@ -31,26 +39,31 @@ pub struct Admission {
     headers: Vec<(String, String)>,
     delivery: Option<Delivery>,
     session: Option<String>,
+    /// Headers that budgets name.
+    named: Vec<(String, String)>,
 }
 
 /// The body was good too: what goes to the attempts.
 #[derive(Debug)]
 pub struct Admitted {
     pub ticket: Ticket,
+    pub progress: Progress,
     /// The most attempts after the first.
     pub retries: usize,
     /// Milliseconds that one attempt may take until its head is let through.
     pub attempt_timeout: u64,
     /// Milliseconds for everything.
     pub total_timeout: u64,
+    /// What the answer's headers tell of its budgets.
+    pub headers: Vec<(String, String)>,
+    pub effects: Effects,
 }
 
 impl Admitted {
     /// The filter state that sends the first attempt.
     pub fn state(self) -> Vec<u8> {
-        let progress = Progress { number: 1, ..Progress::default() };
-        let entry = self.ticket.entry(progress.clone());
-        entry.state(&progress)
+        let entry = self.ticket.entry(self.progress.clone());
+        entry.state(&self.progress)
     }
 }
 
@@ -59,85 +72,33 @@ impl Admitted {
 pub struct Reject {
     pub protocol: Protocol,
     pub error: ApiError,
+    pub headers: Vec<(String, String)>,
+    pub counts: Vec<Count>,
 }
 
-/// The head of a request, as the shell reads it.
-#[derive(Debug, Default)]
-pub struct Head<'h> {
-    headers: Vec<(Cow<'h, str>, Cow<'h, str>)>,
-}
-
-impl<'h> Head<'h> {
-    /// Names in lower case, pseudo-headers among them.
-    pub fn new(headers: impl Iterator<Item = (Cow<'h, str>, Cow<'h, str>)>) -> Self {
-        Head { headers: headers.collect() }
-    }
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
-    }
-    /// Headers of the client that go no further: what only Envoy and this filter may set, credentials (the ticket keeps
-    /// the client's own where a target passes it through), and `accept-encoding` (answers are read, so they come plain).
-    pub fn private(&self) -> impl Iterator<Item = &str> {
-        let names = self.headers.iter().map(|(name, _)| &**name);
-        names
-            .filter(|name| is_ours(name) || CREDENTIAL_HEADERS.contains(name) || OTHER_PRIVATE.contains(name))
-    }
-}
-
-/// Tells the protocol from the path, and what else the path says.
-pub fn recognise(path: &str) -> Option<(Protocol, Line)> {
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let path = path.trim_end_matches('/');
-    if path.ends_with("/chat/completions") {
-        return Some((Protocol::OpenAiChat, Line::default()));
-    }
-    if path.ends_with("/v1/messages") {
-        return Some((Protocol::Anthropic, Line::default()));
-    }
-    let (before, method) = path.rsplit_once(':')?;
-    let stream = match method {
-        "generateContent" => false,
-        "streamGenerateContent" => true,
-        _ => return None,
-    };
-    let (_, model) = before.split_once("/models/").or_else(|| before.split_once("/tunedModels/"))?;
-    let sse =
-        query.split('&').any(|member| member == "alt=sse" || member == "$alt=sse" || member == "%24alt=sse");
-    Some((Protocol::Gemini, Line { model: Some(percent_decode(model)?), stream, sse }))
-}
-
-/// The protocol that a client probably speaks when the path does not tell: only the shape of an error hangs on it.
-fn guess(path: &str, head: &Head<'_>) -> Protocol {
-    if head.get("anthropic-version").is_some() || path.starts_with("/v1/messages") {
-        Protocol::Anthropic
-    } else if head.get("x-goog-api-key").is_some()
-        || path.starts_with("/v1beta")
-        || path.contains(":generateContent")
-    {
-        Protocol::Gemini
-    } else {
-        Protocol::OpenAiChat
+impl Reject {
+    fn of(protocol: Protocol, error: ApiError) -> Box<Reject> {
+        Box::new(Reject { protocol, error, headers: Vec::new(), counts: Vec::new() })
     }
 }
 
 impl Admission {
     /// Reads the head of a request.
-    pub fn begin(head: &Head<'_>, limits: &Limits) -> Result<Admission, Reject> {
+    pub fn begin(head: &Head<'_>, gateway: &Gateway) -> Result<Admission, Box<Reject>> {
+        let limits = &gateway.limits;
         let path = head.get(":path").unwrap_or_default();
         let Some((protocol, line)) = recognise(path) else {
             let protocol = guess(path, head);
             let known = "POST /v1/chat/completions (OpenAI), /v1/messages (Anthropic), /v1beta/models/{model}:generateContent and :streamGenerateContent (Gemini)";
             let path = path.split('?').next().unwrap_or_default();
             let message = format!("unknown path `{}`; served here: {known}", shorten(path));
-            return Err(Reject {
-                protocol,
-                error: ApiError::new(ErrorKind::NotFound, message).with_code("unknown_path"),
-            });
+            let error = ApiError::new(ErrorKind::NotFound, message).with_code("unknown_path");
+            return Err(Reject::of(protocol, error));
         };
         let reject = |kind, status, code: &str, message: String| {
             let mut error = ApiError::new(kind, message).with_code(code);
             error.status = status;
-            Err(Reject { protocol, error })
+            Err(Reject::of(protocol, error))
         };
         if let Some(method) = head.get(":method").filter(|method| *method != "POST") {
             let message = format!("this path takes POST, not {}", shorten(method));
@@ -148,7 +109,7 @@ impl Admission {
             .and_then(|length| length.parse::<u64>().ok())
             .is_some_and(|length| length > limits.body)
         {
-            return Err(Reject { protocol, error: too_large(limits) });
+            return Err(Reject::of(protocol, too_large(limits)));
         }
         if let Some(encoding) = head.get("content-encoding").filter(|encoding| *encoding != "identity") {
             let message = format!("the body is encoded as `{}`; send it plain", shorten(encoding));
@@ -173,37 +134,64 @@ impl Admission {
             .filter_map(|name| Some(((*name).to_owned(), head.get(name)?.to_owned())))
             .collect();
         let path = path.to_owned();
-        Ok(Admission { protocol, line, path, query, credential, headers, delivery, session })
+        let named = gateway.budgets.needs().iter().filter_map(|fact| match fact {
+            Fact::Header(name) => Some((name.clone(), head.get(name)?.to_owned())),
+            _ => None,
+        });
+        let named = named.collect();
+        Ok(Admission { protocol, line, path, query, credential, headers, delivery, session, named })
     }
 
-    /// Reads the body and plans.
-    pub fn admit(self, gateway: &Gateway, body: &[u8], around: &Around<'_>) -> Result<Admitted, Reject> {
+    /// Reads the body, plans, and asks the budgets. `outside`: what the shell knows of who sent it.
+    pub fn admit(
+        self,
+        gateway: &Gateway,
+        body: &[u8],
+        around: &Around<'_>,
+        outside: &dyn Facts,
+    ) -> Result<Verdict, Box<Reject>> {
         let protocol = self.protocol;
-        self.admitted(gateway, body, around).map_err(|error| Reject { protocol, error })
+        let fail = |error| Reject::of(protocol, error);
+        let text = text(body).map_err(fail)?;
+        let request = self.protocol.codec().decode_request(&self.line, text);
+        let request = request.map_err(|fault| fail(bad_request(fault)))?;
+        budgets::admit(self, gateway, &request, body, around, outside)
     }
 
-    fn admitted(self, gateway: &Gateway, body: &[u8], around: &Around<'_>) -> Result<Admitted, ApiError> {
-        let text = std::str::from_utf8(body).map_err(|error| {
-            let message = format!("the body is not valid UTF-8 (at byte {})", error.valid_up_to());
-            ApiError::new(ErrorKind::BadRequest, message).with_code("invalid_utf8")
-        })?;
-        if text.trim_ascii().is_empty() {
-            return Err(ApiError::new(ErrorKind::BadRequest, "the body is empty; expected a JSON object")
-                .with_code("empty_body"));
-        }
-        let request = self.protocol.codec().decode_request(&self.line, text).map_err(bad_request)?;
+    /// Who serves a request, and in which order.
+    fn choose<'g>(
+        &self,
+        gateway: &'g Gateway,
+        request: &Request<'_>,
+        body: &[u8],
+        around: &Around<'_>,
+    ) -> Result<Choice<'g>, ApiError> {
         let model = Some(&*request.model).filter(|model| model.len() <= LONGEST_MODEL);
         let route = model.and_then(|model| gateway.route(model));
         let route = route.ok_or_else(|| unknown_model(gateway, &request.model))?;
+        let known = knows_conversations(&route.targets);
+        let conversation = if known { conversation(self.session.as_deref(), request) } else { 0 };
+        let body_length = body.len() as u64;
+        let circumstances = Circumstances { now: around.now, store: around.store, conversation, body_length };
+        let plan = plan(route, &gateway.catalogue, request, &circumstances)?;
+        Ok(Choice { route, plan, conversation })
+    }
+
+    /// What goes to the attempts.
+    fn ticket(
+        self,
+        gateway: &Gateway,
+        request: &Request<'_>,
+        choice: Choice<'_>,
+        body: &[u8],
+        now: u64,
+    ) -> Planned {
+        let Choice { route, plan: Plan { steps: plan, home, reasons }, conversation } = choice;
         let body_length = body.len() as u64;
         let single = body_length > gateway.limits.replay;
-        let known = knows_conversations(&route.targets);
-        let conversation = if known { conversation(self.session.as_deref(), &request) } else { 0 };
-        let circumstances = Circumstances { now: around.now, store: around.store, conversation, body_length };
-        let Plan { steps: plan, home, reasons } = plan(route, &gateway.catalogue, &request, &circumstances)?;
         let passes =
             route.targets.iter().any(|target| target.provider.credentials == Credentials::Passthrough);
-        let policy = policy(gateway, route, &request, reasons, self.delivery, around.now);
+        let policy = policy(gateway, route, request, reasons, self.delivery, now);
         let attempt_timeout = attempt_timeout(&policy, request.stream);
         let retries = if single { 0 } else { plan.len() - 1 + EXTRA_ATTEMPTS };
         let ticket = Ticket {
@@ -213,7 +201,7 @@ impl Admission {
             stream: request.stream,
             view: View {
                 model: request.model.to_string(),
-                now: around.now / 1000,
+                now: now / 1000,
                 include_usage: request.include_usage,
                 sse: self.line.sse,
             },
@@ -226,11 +214,33 @@ impl Admission {
             policy,
             conversation,
             home,
+            terms: None,
         };
         // A stream's own end of time comes first: it can still be told.
         let total_timeout = route.total.millis + if request.stream { GRACE } else { 0 };
-        Ok(Admitted { ticket, retries, attempt_timeout, total_timeout })
+        let total = route.total.millis;
+        Planned { ticket, retries, total, attempt_timeout, total_timeout, downgraded: None }
     }
+}
+
+/// Who serves a request.
+struct Choice<'g> {
+    route: &'g Route,
+    plan: Plan,
+    conversation: u64,
+}
+
+/// The body as text.
+fn text(body: &[u8]) -> Result<&str, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        let message = format!("the body is not valid UTF-8 (at byte {})", error.valid_up_to());
+        ApiError::new(ErrorKind::BadRequest, message).with_code("invalid_utf8")
+    })?;
+    if text.trim_ascii().is_empty() {
+        let message = "the body is empty; expected a JSON object";
+        return Err(ApiError::new(ErrorKind::BadRequest, message).with_code("empty_body"));
+    }
+    Ok(text)
 }
 
 /// The route's limits and rules for this request.
@@ -251,6 +261,7 @@ fn policy(
     let whole = request.stream && delivery.unwrap_or(route.delivery) == Delivery::Whole;
     Policy {
         whole,
+        hop: whole || request.stream && route.silence == Silence::Told,
         first_token: first_token.millis,
         idle: route.idle.millis,
         min_throughput: route.min_throughput,
@@ -263,7 +274,7 @@ fn policy(
 }
 
 /// What the router is told of the time that an attempt may take. A stream that is held whole has its first-token limit
-/// elsewhere (the chart's `_whole.tpl`, and [`crate::exchange::Exchange::tick`]).
+/// elsewhere (the chart's `_hop.tpl`, and [`crate::exchange::Exchange::tick`]).
 fn attempt_timeout(policy: &Policy, stream: bool) -> u64 {
     if stream && !policy.whole { policy.first_token } else { policy.answer }
 }
@@ -297,103 +308,4 @@ fn unknown_model(gateway: &Gateway, model: &str) -> ApiError {
 fn shorten(text: &str) -> String {
     let short: String = text.chars().take(100).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if short.len() < text.len() { short + "…" } else { short }
-}
-
-/// The query without credentials (Google's "Standard query parameters": `key`, `access_token`, `oauth_token`), and the key.
-fn query_without_key(query: &str) -> (String, Option<String>) {
-    let mut key = None;
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|member| {
-            let (name, value) = member.split_once('=').unwrap_or((member, ""));
-            match percent_decode(name).as_deref() {
-                Some("key") => key = percent_decode(value),
-                Some("access_token" | "oauth_token") => {}
-                _ => return !member.is_empty(),
-            }
-            false
-        })
-        .collect();
-    (kept.join("&"), key)
-}
-
-fn client_credential(head: &Head<'_>, query_key: Option<String>) -> Option<ClientCredential> {
-    let from_header = CREDENTIAL_HEADERS.iter().find_map(|name| Some((*name, head.get(name)?)));
-    match (from_header, query_key) {
-        (Some((header, value)), _) => {
-            let token = value
-                .split_once(' ')
-                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-                .map_or(value, |(_, token)| token);
-            Some(ClientCredential {
-                header: header.to_owned(),
-                value: value.to_owned(),
-                token: token.trim().to_owned(),
-            })
-        }
-        (None, Some(key)) => {
-            Some(ClientCredential { header: "x-goog-api-key".to_owned(), value: key.clone(), token: key })
-        }
-        (None, None) => None,
-    }
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let hex = |digit: u8| (digit as char).to_digit(16);
-            out.push((hex(bytes.next()?)? * 16 + hex(bytes.next()?)?) as u8);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_tell_protocols() {
-        let gemini = |path: &str| {
-            recognise(path)
-                .map(|(protocol, line)| (protocol, line.model.unwrap_or_default(), line.stream, line.sse))
-        };
-        assert_eq!(
-            gemini("/v1beta/models/gemini-2.5-pro:generateContent?key=x"),
-            Some((Protocol::Gemini, "gemini-2.5-pro".into(), false, false))
-        );
-        assert_eq!(
-            gemini("/v1beta/models/a%2Fb:streamGenerateContent?alt=sse&x=1"),
-            Some((Protocol::Gemini, "a/b".into(), true, true))
-        );
-        assert_eq!(recognise("/v1/chat/completions?x").map(|found| found.0), Some(Protocol::OpenAiChat));
-        assert_eq!(
-            recognise("/openai/v1/chat/completions/").map(|found| found.0),
-            Some(Protocol::OpenAiChat)
-        );
-        assert_eq!(recognise("/v1/messages?beta=true").map(|found| found.0), Some(Protocol::Anthropic));
-        for path in [
-            "",
-            "/",
-            "/v1/messages/count_tokens",
-            "/v1beta/models/x:countTokens",
-            "/v1beta/models/%zz:generateContent",
-        ] {
-            assert_eq!(recognise(path), None, "{path}");
-        }
-    }
-
-    #[test]
-    fn credentials_leave_the_query() {
-        assert_eq!(query_without_key("key=a%2Bb&alt=sse"), ("alt=sse".to_owned(), Some("a+b".to_owned())));
-        assert_eq!(query_without_key("k%65y=a&access_token=t&x"), ("x".to_owned(), Some("a".to_owned())));
-        let headers = [("authorization", "Bearer  tok"), ("x-envoy-retry-on", "5xx")];
-        let head = Head::new(headers.into_iter().map(|(name, value)| (name.into(), value.into())));
-        assert_eq!(client_credential(&head, None).unwrap().token, "tok");
-        assert_eq!(head.private().collect::<Vec<_>>(), ["authorization", "x-envoy-retry-on"]);
-    }
 }

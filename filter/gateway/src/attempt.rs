@@ -3,17 +3,20 @@
 //! The head and the body of the request are derived from the ticket and the client's own body, never from what an
 //! earlier attempt left: all attempts share one header map. The answer's half is in [`crate::exchange`].
 
+use attache_protocol::anthropic::DEFAULT_MAX_TOKENS;
 use attache_protocol::codec::{Codec, Loss, Protocol, SameProtocol};
 use attache_protocol::error::{ApiError, ErrorKind};
 
+use crate::budget::Reservation;
 use crate::headers::{
     CLUSTER_HEADER, CREDENTIAL_HEADERS, HEAD_TIMEOUT_HEADER, KEY_OWNER_HEADERS, protocol_headers,
 };
 use crate::provider::Row;
+use crate::stream::GRACE;
 use crate::ticket::{Entry, Progress, Step, Ticket};
 
-/// The clusters behind the cluster `whole`: the same providers, for requests that have been through the filter.
-const BEHIND_WHOLE: &str = "bare.";
+/// The clusters behind the hop: the same providers, for requests that have been through the filter.
+const BEHIND_HOP: &str = "bare.";
 /// Sent to Anthropic when the client speaks another protocol (anthropic SDK `_client.py`, default headers).
 const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
@@ -53,6 +56,12 @@ impl Attempt {
     pub fn progress(&self) -> &Progress {
         &self.entry.progress
     }
+    pub fn reservation(&self) -> &Reservation {
+        &self.entry.progress.reservation
+    }
+    pub fn reservation_mut(&mut self) -> &mut Reservation {
+        &mut self.entry.progress.reservation
+    }
     pub fn entry(&self) -> &Entry {
         &self.entry
     }
@@ -63,9 +72,13 @@ impl Attempt {
     pub fn number(&self) -> u16 {
         self.entry.progress.number
     }
-    /// The whole stream is held, and the router behind this attempt is told how long its head may take.
+    /// The whole stream is held.
     pub fn delivers_whole(&self) -> bool {
         self.ticket().policy.whole && self.ticket().stream
+    }
+    /// A router behind this attempt sends it on, over a connection that the filter can end.
+    pub fn takes_hop(&self) -> bool {
+        self.ticket().policy.hop
     }
     /// Client and provider speak the same protocol.
     pub fn same_protocol(&self) -> bool {
@@ -80,6 +93,12 @@ impl Attempt {
         self.ticket().protocol.codec()
     }
 
+    /// The most tokens that each answer may have, where budgets say so.
+    pub fn output_limit(&self) -> Option<u64> {
+        let terms = self.ticket().terms.as_ref()?;
+        terms.output_limit(&self.step, &self.progress().reservation)
+    }
+
     /// The head of this attempt's request.
     pub fn outgoing(&self) -> Outgoing {
         let mut set: Vec<(String, String)> = self.credential().into_iter().collect();
@@ -92,9 +111,12 @@ impl Attempt {
         {
             set.push((ANTHROPIC_VERSION.0.to_owned(), ANTHROPIC_VERSION.1.to_owned()));
         }
-        if self.delivers_whole() {
-            set.push((CLUSTER_HEADER.to_owned(), format!("{BEHIND_WHOLE}{}", self.step.cluster())));
-            set.push((HEAD_TIMEOUT_HEADER.to_owned(), self.ticket().policy.first_token.to_string()));
+        if self.takes_hop() {
+            // The limit of a live stream is that of the first router, which is to come first.
+            let more = if self.delivers_whole() { 0 } else { GRACE };
+            let limit = self.ticket().policy.first_token.saturating_add(more);
+            set.push((CLUSTER_HEADER.to_owned(), format!("{BEHIND_HOP}{}", self.step.cluster())));
+            set.push((HEAD_TIMEOUT_HEADER.to_owned(), limit.to_string()));
         }
         let remove =
             self.left_over().into_iter().filter(|name| !set.iter().any(|(key, _)| key == name)).collect();
@@ -144,8 +166,8 @@ impl Attempt {
             self.ticket().stream && !self.ticket().view.include_usage && !self.row.dialect.no_stream_options;
         let respelled = self.row.dialect.respells();
         let others = self.ticket().mixed;
-        let edited = model.is_some() || add_usage || respelled || others;
-        edited.then_some(SameProtocol { model, add_usage, others })
+        let edits = SameProtocol { model, add_usage, others, output_limit: self.output_limit() };
+        (respelled || !edits.is_nothing()).then_some(edits)
     }
 
     /// Whether usage was asked for behind the client's back, and must not reach it.
@@ -168,9 +190,14 @@ impl Attempt {
             sse: self.ticket().view.sse,
         };
         let mut request = self.client().decode_request(&line, text).map_err(|_| unreadable())?;
-        // Where the provider's protocol requires a limit and the client gave none.
+        // Where the provider's protocol requires a limit and the client gave none. What the codec takes by itself is no wish
+        // of anybody, and leaves thinking its room.
+        let limit = Some(self.step.max_output_tokens).filter(|limit| *limit != DEFAULT_MAX_TOKENS);
         if self.row.protocol == Protocol::Anthropic && request.sampling.max_output_tokens.is_none() {
-            request.sampling.max_output_tokens = Some(self.step.max_output_tokens);
+            request.sampling.max_output_tokens = limit;
+        }
+        if let Some(limit) = self.output_limit() {
+            request.limit_output(limit);
         }
         Ok(Some(self.provider().encode_request(
             &request,

@@ -26,6 +26,7 @@ mod fact;
 mod hash;
 mod headers;
 mod keys;
+mod moving;
 mod reserve;
 mod settle;
 mod slots;
@@ -41,7 +42,9 @@ pub use self::amount::{Rates, Unit, Used, Want};
 pub use self::check::Known;
 use self::config::{BudgetConfig, OnExceed, OnFull};
 pub use self::fact::{Fact, Facts};
-pub use self::headers::headers;
+pub(crate) use self::hash::siphash;
+pub use self::headers::{Dollars, headers};
+pub use self::moving::Moving;
 pub use self::reserve::reserve;
 pub use self::settle::Settled;
 pub use self::window::{Calendar, Window};
@@ -55,6 +58,8 @@ use crate::store::Store;
 pub struct Budgets {
     budgets: Vec<Budget>,
     needs: Vec<Fact>,
+    /// Some budget's account depends on who answers.
+    moves: bool,
 }
 
 #[derive(Debug)]
@@ -81,6 +86,8 @@ pub struct Rule {
     pub shadow: bool,
     charge_failed: bool,
     default_rates: Option<Rates>,
+    /// Its account depends on who answers: a request that goes on to another target may leave it for another one.
+    moves: bool,
 }
 
 /// An account that a request concerns.
@@ -93,7 +100,7 @@ pub struct Claim {
     keyed: Option<Keyed>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Keyed {
     budget: u64,
     /// The account of those for whom there is no room.
@@ -105,7 +112,7 @@ struct Keyed {
 /// What became of a request's claims.
 #[derive(Debug, PartialEq)]
 pub enum Decision {
-    Admitted(Admitted),
+    Admitted(Box<Admitted>),
     /// It depends on how many tokens the prompt has exactly: count them, and ask again.
     CountFirst,
     Refused(Refused),
@@ -127,6 +134,8 @@ pub struct Admitted {
     pub reservation: Reservation,
     /// The most tokens that each answer may have, where that is less than it would have been.
     pub clamp: Option<u64>,
+    /// The budget that says so.
+    pub clamped_by: Option<String>,
     pub crossed: Vec<Crossed>,
     /// Budgets in shadow that would have refused it, or limited its answer.
     pub shadowed: Vec<String>,
@@ -215,7 +224,13 @@ impl Budgets {
         }
         needs.sort_unstable();
         needs.dedup();
-        Budgets { budgets, needs }
+        let moves = budgets.iter().any(|budget| budget.rule.moves);
+        Budgets { budgets, needs, moves }
+    }
+
+    /// Whether [`Budgets::moving`] may name any.
+    pub fn moves(&self) -> bool {
+        self.moves
     }
 
     pub fn is_empty(&self) -> bool {
@@ -229,13 +244,24 @@ impl Budgets {
 
     /// The accounts that a request concerns.
     pub fn claims(&self, facts: &dyn Facts) -> Vec<Claim> {
+        self.claims_of(facts, &|_| true)
+    }
+
+    /// Those of them that hang on the target, which `facts` name.
+    pub fn moving(&self, facts: &dyn Facts) -> Vec<Moving> {
+        let claims = self.claims_of(facts, &|budget| budget.rule.moves);
+        claims.into_iter().map(Moving::new).collect()
+    }
+
+    fn claims_of(&self, facts: &dyn Facts, wanted: &dyn Fn(&Budget) -> bool) -> Vec<Claim> {
         if self.budgets.is_empty() {
             return Vec::new();
         }
         let known: Vec<_> = self.needs.iter().map(|fact| (fact, facts.fact(fact))).collect();
         let value =
             |fact: &Fact| known.iter().find(|(name, _)| *name == fact).and_then(|(_, v)| v.as_deref());
-        self.budgets.iter().filter_map(|budget| budget.claim(&value)).collect()
+        let wanted = self.budgets.iter().filter(|budget| wanted(budget));
+        wanted.filter_map(|budget| budget.claim(&value)).collect()
     }
 }
 
@@ -273,6 +299,14 @@ impl Budget {
 impl Claim {
     pub fn budget(&self) -> &str {
         &self.rule.name
+    }
+    /// Its limit is in dollars, and it neither has prices of its own for models of unknown price nor only watches.
+    pub fn needs_prices(&self) -> bool {
+        self.rule.unit == Unit::Usd && self.rule.default_rates.is_none() && !self.rule.shadow
+    }
+    /// A shorter answer takes less of it.
+    pub fn clamps(&self) -> bool {
+        self.rule.unit.clamps() && !self.rule.shadow
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::budget::config::BudgetConfig;
 use crate::catalogue::CatalogueEntry;
 use crate::duration::Duration;
 use crate::failover::Action;
@@ -28,6 +29,9 @@ pub struct Config {
     /// Models beside those of the built-in catalogue, and figures that override its own.
     #[serde(default)]
     pub catalogue: Vec<CatalogueEntry>,
+    /// What may be spent, by whom and on what. A request must be admitted by every budget that it concerns.
+    #[serde(default)]
+    pub budgets: Vec<BudgetConfig>,
 }
 
 /// When the circuit of a target or a key opens, and for how long it is left alone.
@@ -132,6 +136,10 @@ pub struct RouteConfig {
     /// Whether streams go out as they come, or once they are complete. A request's header `x-attache-delivery` overrides it.
     #[serde(default)]
     pub delivery: Delivery,
+    /// How a live stream ends when nothing comes any more: it fell silent for the time of `idle`, or it is complete, but
+    /// its provider does not end it.
+    #[serde(default)]
+    pub silence: Silence,
     /// The longest time told by a provider (`Retry-After` …) that is waited out; for a longer one the next target is asked
     /// at once. Default 3s.
     pub wait_limit: Option<Duration>,
@@ -150,6 +158,19 @@ pub enum Delivery {
     Live,
     /// All of it once it is complete: a stream that is cut, stalled or malformed is asked of the next target.
     Whole,
+}
+
+/// How a live stream ends when nothing comes any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Silence {
+    /// The connection breaks off.
+    #[default]
+    Cut,
+    /// In an error event of the client's protocol, or, if it is complete, well. The route's streams then go through a hop
+    /// inside Envoy, which costs processor time.
+    Told,
 }
 
 impl Delivery {

@@ -10,6 +10,7 @@ use attache_protocol::event::StreamEvent;
 use attache_protocol::response::Usage;
 
 use crate::attempt::Attempt;
+use crate::budget::Used;
 use crate::failover::{self, index_of};
 use crate::headers::ENVOY_HEADER;
 use crate::metrics;
@@ -18,6 +19,7 @@ use crate::relay::{Elements, Relay};
 use crate::retry_after::headroom;
 use crate::stream::Stream;
 
+mod charging;
 mod ending;
 mod telling;
 
@@ -76,12 +78,16 @@ pub struct Exchange {
     /// The headers that tell a time to wait; of errors only.
     told: Vec<(String, String)>,
     spare: bool,
-    /// Why the router behind the cluster `whole` answered in the provider's place.
+    /// Why the hop's router answered in the provider's place.
     unreached: Option<String>,
     /// Too much is held already: a stream is not held until its end.
     hurried: bool,
+    /// What a stream had used when it failed.
+    wasted: Option<Used>,
     state: State,
     reported: bool,
+    /// It has been charged.
+    settled: bool,
     effects: Effects,
 }
 
@@ -107,8 +113,10 @@ impl Exchange {
             spare: false,
             unreached: None,
             hurried: false,
+            wasted: None,
             state: State::Waiting,
             reported: false,
+            settled: false,
             effects: Effects::default(),
         }
     }
@@ -148,7 +156,7 @@ impl Exchange {
             name == "content-type" && value.trim_start().to_ascii_lowercase().starts_with("application/json")
         });
         if !success {
-            if self.attempt.delivers_whole() {
+            if self.attempt.takes_hop() {
                 let mut reasons = headers.clone().filter(|(name, _)| *name == ENVOY_HEADER);
                 self.unreached = reasons.next().map(|(_, reason)| reason.to_owned());
             }
@@ -161,8 +169,12 @@ impl Exchange {
             return Listen::Whole;
         }
         let relay = self.relay(is_json);
-        self.state =
-            State::Stream(Box::new(Stream::new(self.attempt.provider().stream_decoder(), relay, now)));
+        self.state = State::Stream(Box::new(Stream::new(
+            self.attempt.provider().stream_decoder(),
+            relay,
+            self.meter(),
+            now,
+        )));
         Listen::Pieces
     }
 
@@ -201,7 +213,7 @@ impl Exchange {
             }
             State::Unread => {
                 if end {
-                    self.well(&Usage::default(), around);
+                    self.well(&Usage::default(), 0, around);
                 } else {
                     self.state = State::Unread;
                 }
@@ -241,11 +253,13 @@ impl Exchange {
         self.effects.counts.extend(metrics::tokens(self.attempt.step(), usage));
     }
 
-    /// The answer is complete and good.
-    fn well(&mut self, usage: &Usage, around: &Around<'_>) {
+    /// The answer is complete and good. `counted`: tokens of it, should its provider have counted none.
+    fn well(&mut self, usage: &Usage, counted: u64, around: &Around<'_>) {
         self.report("ok");
         self.report_usage(usage);
         answered(&self.attempt, self.spare, self.started, around, &mut self.effects);
+        self.learn(usage, around);
+        self.settle(self.used(usage, counted), None, around);
     }
 
     fn whole(&mut self, bytes: &[u8], around: &Around<'_>) -> Flow {
@@ -282,7 +296,8 @@ impl Exchange {
             (Some(body), vec![("content-type", "application/json".to_owned()), ("content-length", length)])
         };
         let usage = response.usage.unwrap_or_default();
-        self.well(&usage, around);
+        let counted = self.counted(&response);
+        self.well(&usage, counted, around);
         set.extend(self.headers(around.now));
         Flow::Release { head: ResponseHead { status: None, set }, body }
     }
@@ -298,6 +313,9 @@ impl Exchange {
     fn piece(&mut self, stream: &mut Stream, bytes: &[u8], end: bool, around: &Around<'_>) -> Flow {
         let was_closed = stream.closed;
         let out = stream.take(bytes, end, around.now);
+        if !was_closed && !end && stream.failed.is_none() && self.is_spent(stream, around) {
+            return self.stop(stream, bytes, out, around);
+        }
         if stream.live {
             return self.live(stream, bytes, out, was_closed, end, around);
         }
@@ -305,6 +323,7 @@ impl Exchange {
         if let Some(error) = stream.failed.take().or_else(withheld) {
             stream.closed = true;
             stream.live = true;
+            self.wasted = self.wasted(stream);
             return self.fail(error, false, around);
         }
         stream.held += bytes.len();
@@ -336,7 +355,7 @@ impl Exchange {
             }
         };
         if end {
-            self.well(&stream.usage, around);
+            self.well(&stream.usage, stream.counted(), around);
         }
         Flow::Release { head: ResponseHead { status: None, set }, body }
     }
@@ -356,15 +375,18 @@ impl Exchange {
         }
         let Some(error) = stream.failed.take() else {
             if end {
-                self.well(&stream.usage, around);
+                self.well(&stream.usage, stream.counted(), around);
             }
             // What a filter left alone need not be written again.
             return Flow::Pass(out.filter(|out| out != bytes));
         };
         self.report(error.kind.name());
         self.report_usage(&stream.usage);
-        failed(&self.attempt, &error, None, self.started, around, &mut self.effects);
+        failed(&self.attempt, &error, None, self.started, None, around, &mut self.effects);
+        self.settle(self.used(&stream.partial(), stream.counted()), None, around);
         stream.closed = true;
+        // What the provider still sends belongs to nobody, and costs.
+        self.effects.end = !end && self.attempt.takes_hop();
         let own_words =
             !matches!(error.kind, ErrorKind::Truncated | ErrorKind::Malformed) && !stream.is_overdue();
         let ticket = self.attempt.ticket();
@@ -386,7 +408,7 @@ impl Exchange {
     }
 }
 
-/// A provider that gave no answer at all, as the router behind the cluster `whole` tells it.
+/// A provider that gave no answer at all, as the hop's router tells it.
 fn unreached(status: u16, reason: &str) -> ApiError {
     match status {
         408 | 504 => ApiError::new(ErrorKind::Timeout, "the provider did not answer in time"),

@@ -5,10 +5,12 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use attache_protocol::anthropic::DEFAULT_MAX_TOKENS;
 use attache_protocol::error::ErrorKind;
 
+use crate::budget::{self, Budgets};
 use crate::catalogue::Catalogue;
-use crate::config::{self, Config, Delivery, Fault, HealthConfig, RouteConfig, UNREADABLE, suggest};
+use crate::config::{self, Config, Delivery, Fault, HealthConfig, RouteConfig, Silence, UNREADABLE, suggest};
 use crate::duration::Duration;
 use crate::failover::{Action, index_of};
 use crate::health::HealthPolicy;
@@ -27,6 +29,7 @@ pub struct Gateway {
     exact: HashMap<String, usize>,
     globs: Vec<(Glob, usize)>,
     pub catalogue: Catalogue,
+    pub budgets: Budgets,
 }
 
 /// Bytes of bodies, as the chart tells the filter beside `gateway:`.
@@ -58,6 +61,7 @@ pub struct Route {
     pub idle: Duration,
     pub min_throughput: u64,
     pub delivery: Delivery,
+    pub silence: Silence,
     pub wait_limit: Duration,
     /// By the class's place in [`ErrorKind::ALL`].
     pub on_error: Vec<(u8, Action)>,
@@ -85,8 +89,6 @@ const IDLE: Duration = Duration::seconds(60);
 const MIN_THROUGHPUT: u64 = 1;
 /// About as long as a person waits for an answer to begin.
 const WAIT_LIMIT: Duration = Duration::seconds(3);
-/// Sent to protocols that require an output limit: every current model of theirs allows at least this.
-const MAX_OUTPUT_TOKENS: u64 = 8192;
 
 impl Gateway {
     /// Reads the JSON of `gateway:`. All faults at once, or the gateway.
@@ -102,6 +104,7 @@ impl Gateway {
         gateway.health = health(&config.health, &mut faults);
         let names: Vec<&str> = config.providers.iter().map(|entry| entry.name.as_str()).collect();
         gateway.catalogue = Catalogue::new(&config.catalogue, &names, &rows, &mut faults);
+        gateway.budgets = budgets(&config, &gateway, &names, &mut faults);
         if faults.is_empty() { Ok(gateway) } else { Err(faults) }
     }
 
@@ -163,6 +166,18 @@ fn health(typed: &HealthConfig, faults: &mut Vec<Fault>) -> HealthPolicy {
     }
 }
 
+fn budgets(config: &Config, gateway: &Gateway, providers: &[&str], faults: &mut Vec<Fault>) -> Budgets {
+    let routes: Vec<&str> = gateway.routes.iter().map(|route| route.name.as_str()).collect();
+    let passes = |provider: &config::ProviderConfig| provider.credentials == config::Credentials::Passthrough;
+    let known = budget::Known {
+        providers,
+        routes: &routes,
+        served: &|model| gateway.route(model).is_some(),
+        passthrough: config.providers.iter().all(passes),
+    };
+    Budgets::new(&config.budgets, &known, faults)
+}
+
 fn on_error(path: &str, entry: &RouteConfig, faults: &mut Vec<Fault>) -> Vec<(u8, Action)> {
     let mut rows = Vec::new();
     for (class, action) in &entry.on_error {
@@ -186,6 +201,7 @@ fn routes(config: &Config, known: &Known, faults: &mut Vec<Fault>) -> Gateway {
         exact: HashMap::new(),
         globs: Vec::new(),
         catalogue: Catalogue::default(),
+        budgets: Budgets::default(),
     };
     for (index, entry) in config.routes.iter().enumerate() {
         let route = route(index, entry, known, faults);
@@ -232,7 +248,7 @@ fn route(index: usize, entry: &RouteConfig, known: &Known, faults: &mut Vec<Faul
             Some(provider) => targets.push(Target {
                 provider: provider.clone(),
                 model: target.model.clone(),
-                max_output_tokens: target.max_output_tokens.unwrap_or(MAX_OUTPUT_TOKENS),
+                max_output_tokens: target.max_output_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
             }),
             None if !known.complete || known.typed.contains(&target.provider) => {}
             None => {
@@ -258,6 +274,7 @@ fn route(index: usize, entry: &RouteConfig, known: &Known, faults: &mut Vec<Faul
             faults,
         ),
         delivery: entry.delivery,
+        silence: entry.silence,
         wait_limit: entry.wait_limit.unwrap_or(WAIT_LIMIT),
         on_error: on_error(&format!("routes[{index}]"), entry, faults),
     }

@@ -10,18 +10,26 @@ pub const ATTEMPTS_HEADER: &str = "x-attache-attempts";
 pub const LOST_HEADER: &str = "x-attache-lost";
 /// Every attempt with its class and milliseconds, where there was more than one, or an error.
 pub const ATTEMPT_LOG_HEADER: &str = "x-attache-attempt-log";
+/// What budgets did to a request: `team;clamp=512`, `team;downgrade`, `team;shadow`, `team;reject` (RFC 9651).
+pub const BUDGET_HEADER: &str = "x-attache-budget";
+/// RFC 9110, section 10.2.3.
+pub const RETRY_AFTER: &str = "retry-after";
+/// `false`: the SDKs of OpenAI and Anthropic do not ask again by themselves (`_base_client.py`, `_should_retry`).
+pub const SHOULD_RETRY: &str = "x-should-retry";
 /// Beside [`crate::exchange::RETRY_STATUS`]: whole seconds that the router waits before the next attempt.
 pub const WAIT_HEADER: &str = "x-attache-wait";
 /// Beside them: nobody has read the body, and it may never end.
 pub const UNREAD_HEADER: &str = "x-attache-unread";
 /// A client's word on how its stream is to be delivered: `live` or `whole`.
 pub const DELIVERY_HEADER: &str = "x-attache-delivery";
-/// Where the router behind the cluster `whole` sends the attempt, and for how many milliseconds it waits for the answer's
-/// head (the chart's `_whole.tpl`).
+/// Where the hop's router sends the attempt, and for how many milliseconds it waits for the answer's head (the chart's
+/// `_hop.tpl`).
 pub const CLUSTER_HEADER: &str = "x-attache-cluster";
 pub const HEAD_TIMEOUT_HEADER: &str = "x-attache-timeout";
 /// That router's word for an answer that it made itself, and why.
 pub const ENVOY_HEADER: &str = "x-attache-envoy";
+/// The hop's word for where the connection is that can be ended (the plugin's `hop.rs`).
+pub const HOP_HEADER: &str = "x-attache-hop";
 
 /// Headers that a provider may not send to the client: they are Envoy's and ours.
 pub fn is_ours(header: &str) -> bool {

@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod attempt;
+pub mod bill;
 pub mod budget;
 pub mod catalogue;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod gateway;
 pub mod guard;
 pub mod headers;
 pub mod health;
+pub mod ledger;
 pub mod metrics;
 pub mod outcome;
 pub mod plan;

@@ -27,6 +27,16 @@ pub fn circuit(step: &Step, class: &str) -> Count {
     Count { name: format!("attache_circuit;{};class={class}", whose(step)), by: 1 }
 }
 
+/// What a budget did: `reject`, `clamp`, `downgrade`, `queue`, `shadow`, `stop`, `reached_80` …
+pub fn budget(name: &str, class: &str) -> Count {
+    Count { name: format!("attache_budget;budget={};class={class}", label(name)), by: 1 }
+}
+
+/// A target that was passed over since a budget of its own does not admit the exchange.
+pub fn budget_target(step: &Step) -> Count {
+    Count { name: format!("attache_attempts;{};class=budget_exceeded", whose(step)), by: 1 }
+}
+
 /// Requests whose body is too large to be sent a second time.
 pub fn unrepeatable(client: Protocol) -> Count {
     Count { name: format!("attache_unrepeatable;client={}", client.name()), by: 1 }

@@ -3,12 +3,14 @@
 use attache_protocol::error::{ApiError, ErrorKind};
 
 use crate::attempt::Attempt;
+use crate::budget::Used;
 use crate::failover::{self, Next, index_of};
 use crate::health::{Change, Health, Id};
+use crate::ledger;
 use crate::metrics::{self, Count};
 use crate::sticky::{LEAST_CACHED, Moves, WARM};
 use crate::store::{HEALTH, MOVES, Store, update};
-use crate::ticket::{Progress, Tried};
+use crate::ticket::{Progress, Ticket, Tried};
 
 /// What the core is told of the world.
 #[derive(Clone, Copy)]
@@ -26,6 +28,9 @@ pub struct Effects {
     pub state: Option<Vec<u8>>,
     /// For the operator's log.
     pub notes: Vec<Note>,
+    /// What the flow beside this passes on or releases is the last that the client gets: the provider is hung up on, and the
+    /// answer ends after it, well where the attempt takes the hop, in a connection that breaks off where it does not.
+    pub end: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -35,11 +40,12 @@ pub struct Note {
     pub text: String,
 }
 
-/// A failed attempt's decision.
+/// A failed attempt, noted.
 pub struct Over {
-    pub next: Option<Next>,
     /// With this attempt in its log.
     pub progress: Progress,
+    /// Milliseconds that the provider asked to wait.
+    told: Option<u64>,
 }
 
 /// Whose fault a class of failure is.
@@ -71,23 +77,45 @@ fn concern(class: ErrorKind) -> Concern {
     }
 }
 
-/// The attempt failed: its log entry, its provider's health, and what is tried next.
+/// The attempt failed: its log entry, its provider's health, what it used.
 /// `told`: milliseconds that the provider asked to wait; `started`: when the attempt began.
 pub fn failed(
     attempt: &Attempt,
     error: &ApiError,
     told: Option<u64>,
     started: u64,
+    used: Option<Used>,
     around: &Around<'_>,
     effects: &mut Effects,
 ) -> Over {
     let ticket = attempt.ticket();
     let told = told.filter(|_| !matches!(concern(error.kind), Concern::Nobody));
     let rests = told.is_some_and(|told| told > ticket.policy.wait_limit);
-    let progress = logged(attempt, index_of(error.kind), rests, started, around.now);
+    let mut progress = logged(attempt, index_of(error.kind), rests, started, around.now);
+    progress.failed.extend(used.map(|used| (attempt.step().target, used)));
     suffer(attempt, error, told.filter(|_| rests), started, around, effects);
-    let left = ticket.policy.deadline.saturating_sub(around.now);
-    Over { next: failover::next(ticket, &progress, error, told, left), progress }
+    Over { progress, told }
+}
+
+impl Over {
+    /// What is tried next. Targets where a budget does not admit the exchange are passed over.
+    pub fn next(
+        &mut self,
+        ticket: &Ticket,
+        error: &ApiError,
+        around: &Around<'_>,
+        effects: &mut Effects,
+    ) -> Option<Next> {
+        let left = ticket.policy.deadline.saturating_sub(around.now);
+        loop {
+            let next = failover::next(ticket, &self.progress, error, self.told, left)?;
+            if ledger::follows(ticket, &mut self.progress, next.step, around, effects) {
+                return Some(next);
+            }
+            let step = u8::try_from(next.step).unwrap_or(u8::MAX);
+            self.progress.log.push(Tried { step, class: Tried::OVER_BUDGET, millis: 0, rests: false });
+        }
+    }
 }
 
 /// The exchange's progress with this attempt in its log.

@@ -1,5 +1,8 @@
 //! What all workers share: Envoy's shared data, as the gateway sees it.
 
+use crate::budget;
+use crate::tokens::learned;
+
 /// A map of bytes with compare-and-set. Envoy's is lost when Envoy restarts, and outlives a new configuration.
 pub trait Store {
     /// The value and its version; `None`: there is none.
@@ -37,4 +40,6 @@ pub fn prepare(store: &dyn Store) {
             store.write(key, b"", 0);
         }
     }
+    budget::prepare(store);
+    learned::prepare(store);
 }

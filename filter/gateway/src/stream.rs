@@ -1,12 +1,13 @@
 //! A stream under way: decoded to be watched, relayed, and timed.
 
-use attache_protocol::codec::StreamDecoder;
+use attache_protocol::codec::{StreamDecoder, View};
 use attache_protocol::error::{ApiError, ErrorKind};
 use attache_protocol::event::{Delta, PartHead, StreamEvent};
 use attache_protocol::response::Usage;
 
 use crate::relay::Relay;
 use crate::ticket::Policy;
+use crate::tokens::Meter;
 
 /// A stream under way. Times are Unix times in milliseconds.
 pub struct Stream {
@@ -27,6 +28,8 @@ pub struct Stream {
     pub held: usize,
     /// Output made while the head is held.
     pub pending: Vec<u8>,
+    /// `None`: no budget concerns it.
+    pub meter: Option<Meter>,
     pace: Pace,
     overdue: Option<(ApiError, u64)>,
 }
@@ -46,7 +49,7 @@ struct Pace {
 pub const GRACE: u64 = 1000;
 
 impl Stream {
-    pub fn new(decoder: Box<dyn StreamDecoder>, relay: Relay, now: u64) -> Self {
+    pub fn new(decoder: Box<dyn StreamDecoder>, relay: Relay, meter: Option<Meter>, now: u64) -> Self {
         Stream {
             decoder,
             relay,
@@ -60,6 +63,7 @@ impl Stream {
             whole: false,
             held: 0,
             pending: Vec::new(),
+            meter,
             pace: Pace { last: now, working: false, generated: 0, window: now },
             overdue: None,
         }
@@ -103,6 +107,40 @@ impl Stream {
         self.finished && self.live && !self.closed && now.saturating_sub(self.pace.last) >= policy.idle
     }
 
+    /// Tokens of the answer so far, as they were reported or counted.
+    pub fn counted(&self) -> u64 {
+        let counted = self.meter.as_ref().map_or(0, Meter::tokens);
+        counted.max(self.told().output.unwrap_or(0))
+    }
+
+    /// Tokens of the answer so far, of which there are surely so many.
+    pub fn surely(&self) -> u64 {
+        let counted = self.meter.as_ref().map_or(0, |meter| meter.tokens().saturating_sub(meter.doubt()));
+        counted.max(self.told().output.unwrap_or(0))
+    }
+
+    /// What the provider has told of tokens so far.
+    pub fn told(&self) -> Usage {
+        let mut told = self.decoder.usage();
+        told.update(&self.usage);
+        told
+    }
+
+    /// The same, without what it told of the answer: before the end that is less than what was counted.
+    pub fn partial(&self) -> Usage {
+        Usage { output: None, ..self.told() }
+    }
+
+    /// Writes the end of an answer that is cut for length, after what the client has had of it.
+    pub fn stop(&mut self, view: &View, usage: &Usage, out: &mut Vec<u8>) {
+        match &mut self.relay {
+            Relay::Encode(encoder) => encoder.stop(usage, out),
+            Relay::Events(_) | Relay::Elements(_) | Relay::Filter(_) => {
+                self.decoder.encoder(view).stop(usage, out);
+            }
+        }
+    }
+
     /// Notes the error for the next piece. `true`: none has come for too long.
     pub fn overdue(&mut self, error: ApiError, now: u64) -> bool {
         match &self.overdue {
@@ -118,6 +156,11 @@ impl Stream {
         self.overdue.is_some()
     }
 
+    /// The error that has found no piece to carry it.
+    pub fn overdue_error(&self) -> Option<&ApiError> {
+        self.overdue.as_ref().map(|(error, _)| error)
+    }
+
     /// Decodes a piece and makes of it what the relay makes; `None`: the bytes as they are.
     pub fn take(&mut self, bytes: &[u8], end: bool, now: u64) -> Option<Vec<u8>> {
         if self.closed {
@@ -127,10 +170,13 @@ impl Stream {
             self.failed = Some(error.clone());
             return Some(Vec::new());
         }
-        let Stream { decoder, relay, usage, token, failed, withheld, finished, pace, .. } = self;
+        let Stream { decoder, relay, usage, token, failed, withheld, finished, meter, pace, .. } = self;
         let mut out = Vec::new();
         let mut sink = |event: &StreamEvent<'_>| {
             pace.event(event, *token, now);
+            if let Some(meter) = meter {
+                meter.event(event);
+            }
             let mute = !*token;
             *token |= event.is_token();
             match event {

@@ -9,6 +9,8 @@ use attache_protocol::codec::{Protocol, View};
 use attache_protocol::error::ErrorKind;
 use serde::{Deserialize, Serialize};
 
+use crate::bill::Terms;
+use crate::budget::{Reservation, Used};
 use crate::config::Credentials;
 use crate::failover::Action;
 use crate::gateway::{Key, Target};
@@ -18,9 +20,9 @@ use crate::provider::{self, Row};
 /// Ends the cluster's name: no name of a provider has one (`gateway.rs`), and the chart's matcher counts on it.
 const CLUSTER_END: u8 = b'/';
 /// Raise it with every change of [`Ticket`], [`Step`] or [`Progress`]: their encoding does not describe itself.
-const FORMAT: u8 = 2;
-/// The cluster through which streams go that are delivered whole: see the chart's `_whole.tpl`.
-const WHOLE_CLUSTER: &str = "whole";
+const FORMAT: u8 = 3;
+/// The cluster of the hop within Envoy: see the chart's `_hop.tpl`.
+const HOP_CLUSTER: &str = "hop";
 /// In place of a cluster: nothing more is to be tried. No entry of the matcher begins so, and the router answers by itself.
 const NOWHERE: &str = "-";
 
@@ -51,6 +53,8 @@ pub struct Ticket {
     pub conversation: u64,
     /// The target that comes first when all are well.
     pub home: u8,
+    /// `None`: no budget concerns it.
+    pub terms: Option<Terms>,
 }
 
 /// The route's limits and rules, for this request. Times in milliseconds.
@@ -58,6 +62,9 @@ pub struct Ticket {
 pub struct Policy {
     /// A stream is held until it is complete.
     pub whole: bool,
+    /// Attempts go through the hop within Envoy, so that the filter can end their answer at any time, and well
+    /// ([`crate::outcome::Effects::end`]). Held streams always do. Only for streams.
+    pub hop: bool,
     pub first_token: u64,
     pub idle: u64,
     /// Bytes of generated text per second; 0: as slow as it likes.
@@ -168,6 +175,10 @@ pub struct Progress {
     pub again: bool,
     /// Attempts that are over, in order.
     pub log: Vec<Tried>,
+    /// What is held in the budgets' accounts.
+    pub reservation: Reservation,
+    /// What failed attempts are known to have used, each with its target.
+    pub failed: Vec<(u8, Used)>,
 }
 
 /// One attempt that is over.
@@ -183,7 +194,13 @@ pub struct Tried {
 }
 
 impl Tried {
+    /// In place of a class: a budget did not let the exchange go there.
+    pub const OVER_BUDGET: u8 = 254;
+
     pub fn class_name(&self) -> &'static str {
+        if self.class == Tried::OVER_BUDGET {
+            return "budget_exceeded";
+        }
         ErrorKind::ALL.get(usize::from(self.class)).map_or("ok", |kind| kind.name())
     }
 }
@@ -214,8 +231,8 @@ impl Entry {
     /// The filter state from which the router sends the attempt of `progress`.
     pub fn state(&self, progress: &Progress) -> Vec<u8> {
         let Some(step) = self.ticket.plan.get(usize::from(progress.step)) else { return Vec::new() };
-        let whole = self.ticket.policy.whole && self.ticket.stream;
-        self.written(if whole { WHOLE_CLUSTER.to_owned() } else { step.cluster() }, progress)
+        let hop = self.ticket.policy.hop;
+        self.written(if hop { HOP_CLUSTER.to_owned() } else { step.cluster() }, progress)
     }
 
     /// The filter state that keeps the router from another attempt.

@@ -9,8 +9,10 @@ mod bpe;
 mod family;
 mod hash;
 mod image;
+pub mod learned;
 mod look;
 mod media;
+mod meter;
 mod ratio;
 mod split;
 #[cfg(test)]
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bpe::Counter;
 pub use family::Family;
+pub use meter::Meter;
 pub use ratio::Ratio;
 pub use vocabulary::Vocabulary;
 
@@ -41,6 +44,14 @@ pub struct Bounds {
 impl Bounds {
     pub const fn exactly(tokens: u64) -> Bounds {
         Bounds { low: tokens, likely: tokens, high: tokens }
+    }
+    /// Of two readings of one prompt the one that costs more.
+    pub fn worst(self, other: Bounds) -> Bounds {
+        Bounds {
+            low: self.low.max(other.low),
+            likely: self.likely.max(other.likely),
+            high: self.high.max(other.high),
+        }
     }
     pub const fn and(self, other: Bounds) -> Bounds {
         Bounds {
@@ -63,6 +74,11 @@ pub struct Measure {
 }
 
 impl Measure {
+    /// Reports may move its bounds.
+    pub fn learns(&self) -> bool {
+        !self.hard
+    }
+
     /// `ratio`: what was learned of the model. Without one, the family's own usual share.
     pub fn bounds(&self, ratio: Option<&Ratio>) -> Bounds {
         let learned = ratio.and_then(|ratio| ratio.bounds(self.text.likely));

@@ -69,8 +69,8 @@ fn run_as(
     let own = [(":path", "/v1/chat/completions"), (":method", "POST")];
     let headers = own.iter().chain(headers).map(|(name, value)| ((*name).into(), (*value).into()));
     let body = json!({ "model": "m", "messages": [{ "role": "user", "content": text }] }).to_string();
-    let admission = Admission::begin(&Head::new(headers), &gateway.limits).unwrap();
-    let admitted = admission.admit(gateway, body.as_bytes(), &Around { now, store }).unwrap();
+    let admission = Admission::begin(&Head::new(headers), gateway).unwrap();
+    let admitted = support::admit(admission, gateway, &body, &Around { now, store }).unwrap();
     let retries = admitted.retries;
     let mut state = admitted.state();
     let (mut asked, mut wait) = (Vec::new(), 0);
@@ -291,8 +291,8 @@ fn a_client_that_hangs_up_after_the_last_event_leaves_no_probe_behind() {
     let head = head.map(|(name, value)| (name.into(), value.into()));
     let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
     let around = Around { now: NOW + 4000, store: &store };
-    let admission = Admission::begin(&Head::new(head.into_iter()), &gateway.limits).unwrap();
-    let state = admission.admit(&gateway, body.as_bytes(), &around).unwrap().state();
+    let admission = Admission::begin(&Head::new(head.into_iter()), &gateway).unwrap();
+    let state = support::admit(admission, &gateway, body, &around).unwrap().state();
     assert!(state.starts_with(b"a/"), "the probe");
     let mut exchange = Exchange::new(Attempt::new(&state).unwrap(), around.now);
     exchange.head(200, std::iter::empty(), around.now);

@@ -50,13 +50,13 @@ fn admit_with(
     path: &str,
     more: &[(&str, &str)],
     body: &str,
-) -> Result<Admitted, Reject> {
+) -> Result<Admitted, Box<Reject>> {
     let gateway = gateway();
     let around = Around { now, store };
-    Admission::begin(&head(path, more), &gateway.limits)?.admit(&gateway, body.as_bytes(), &around)
+    support::admit(Admission::begin(&head(path, more), &gateway)?, &gateway, body, &around)
 }
 
-fn admit(path: &str, more: &[(&str, &str)], body: &str) -> Result<Admitted, Reject> {
+fn admit(path: &str, more: &[(&str, &str)], body: &str) -> Result<Admitted, Box<Reject>> {
     admit_with(&Memory::default(), NOW, path, more, body)
 }
 
@@ -172,7 +172,7 @@ fn what_belongs_to_the_contract_skips_targets_or_is_refused() {
     let several = admit("/v1/chat/completions", &[], &chat(json!({ "n": 2 }))).unwrap().ticket;
     assert_eq!(several.plan.len(), 1, "only OpenAI gives two answers to an OpenAI client");
     let Reject { error, .. } =
-        admit("/v1/chat/completions", &[], &chat(json!({ "n": 2, "model": "claude-3" }))).unwrap_err();
+        *admit("/v1/chat/completions", &[], &chat(json!({ "n": 2, "model": "claude-3" }))).unwrap_err();
     assert_eq!((error.status, error.param.as_deref()), (400, Some("n")));
     assert!(error.message.contains("anthropic"), "{}", error.message);
 }
@@ -206,7 +206,7 @@ fn bad_requests_say_where_and_what() {
         ("/v1beta/models/smart:generateContent", r#"{}"#, 400, "invalid_request", "contents"),
         ("/v2/what", "{}", 404, "unknown_path", "/v1/messages"),
     ] {
-        let Reject { error, .. } = admit(path, &[], body).unwrap_err();
+        let Reject { error, .. } = *admit(path, &[], body).unwrap_err();
         assert_eq!(
             (error.status, error.code.as_deref()),
             (status, Some(code)),

@@ -17,6 +17,9 @@ use attache_gateway::store::Store;
 pub enum Body {
     Request = 0,
     Response = 1,
+    /// What a connection brings, and what is written to it: of network filters.
+    Downstream = 2,
+    Upstream = 3,
     PluginConfiguration = 7,
 }
 
@@ -32,7 +35,9 @@ const OK: u32 = 0;
 const COUNTER: u32 = 0;
 const NO_GRPC_STATUS: i32 = -1;
 /// `proxy_stream_type_t`
+const REQUEST: u32 = 0;
 const RESPONSE: u32 = 1;
+const DOWNSTREAM: u32 = 2;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -244,10 +249,17 @@ pub fn tick_every(milliseconds: u32) {
     unsafe { proxy_set_tick_period_milliseconds(milliseconds) };
 }
 
-/// The calls that follow are about this context.
-pub fn act_for(context: u32) {
+/// The calls that follow are about this context. `false`: there is none of this id.
+pub fn act_for(context: u32) -> bool {
     // SAFETY: no pointers.
-    unsafe { proxy_set_effective_context(context) };
+    let status = unsafe { proxy_set_effective_context(context) };
+    status == OK
+}
+
+/// Lets a held request go. Envoy does so after the callback has returned.
+pub fn release_request() {
+    // SAFETY: no pointers.
+    unsafe { proxy_continue_stream(REQUEST) };
 }
 
 /// Lets a held answer go. Envoy does so after the callback has returned.
@@ -260,6 +272,13 @@ pub fn release_answer() {
 pub fn cut() {
     // SAFETY: no pointers.
     unsafe { proxy_close_stream(RESPONSE) };
+}
+
+/// Closes a network filter's connection when all that was written to it is on its way. Envoy does so after the callback
+/// has returned.
+pub fn close_connection() {
+    // SAFETY: no pointers.
+    unsafe { proxy_close_stream(DOWNSTREAM) };
 }
 
 /// Envoy's shared data.

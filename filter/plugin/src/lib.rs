@@ -1,9 +1,12 @@
 //! `attache.wasm`: Envoy's callbacks in, effects out. No decisions.
 //!
-//! One binary stands in two places and is told which by its configuration's `role`: [`listener`] sees a client's request
-//! once, [`upstream`] sees every attempt at a provider.
+//! One binary stands in three places and is told which by its configuration's `role`: [`listener`] sees a client's request
+//! once, [`upstream`] sees every attempt at a provider, [`hop`] the connections within Envoy over which some of them go.
 
+mod desk;
+mod hop;
 mod host;
+mod identity;
 mod listener;
 mod upstream;
 mod watch;
@@ -18,7 +21,7 @@ use attache_gateway::metrics::Count;
 use attache_gateway::outcome::Effects;
 use attache_gateway::store;
 use attache_protocol::raw::RawObject;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::{ContextType, LogLevel};
 
 proxy_wasm::main! {{
@@ -32,6 +35,7 @@ struct Root {
     role: Role,
     counters: Rc<Counters>,
     watch: Rc<watch::Watch>,
+    desk: Rc<desk::Desk>,
 }
 
 #[derive(Default)]
@@ -40,6 +44,7 @@ enum Role {
     Unconfigured,
     Gateway(Rc<Gateway>),
     Provider,
+    Hop,
 }
 
 impl Role {
@@ -50,6 +55,7 @@ impl Role {
             Role::Unconfigured => return Ok(self),
             Role::Gateway(_) => "gateway",
             Role::Provider => "provider",
+            Role::Hop => "hop",
         };
         match host::property("plugin_root_id") {
             Some(root) if !root.is_empty() && root != name.as_bytes() => {
@@ -69,6 +75,7 @@ impl RootContext for Root {
         match read(&bytes).and_then(|role| role.stands_right()) {
             Ok(role) => {
                 store::prepare(&host::Shared);
+                self.desk = Rc::new(desk::Desk::new(identity::Workload::read(), self.counters.clone()));
                 self.role = role;
                 true
             }
@@ -80,24 +87,38 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        self.watch.tick();
+        match &self.role {
+            Role::Gateway(_) => self.desk.tick(),
+            Role::Provider => self.watch.tick(),
+            Role::Unconfigured | Role::Hop => {}
+        }
     }
 
     fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+        Some(match self.role {
+            Role::Hop => ContextType::StreamContext,
+            Role::Unconfigured | Role::Gateway(_) | Role::Provider => ContextType::HttpContext,
+        })
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let counters = self.counters.clone();
         match &self.role {
-            Role::Gateway(gateway) => Some(Box::new(listener::Listener::new(gateway.clone(), counters))),
+            Role::Gateway(gateway) => {
+                Some(Box::new(listener::Listener::new(id, gateway.clone(), counters, self.desk.clone())))
+            }
             Role::Provider => Some(Box::new(upstream::Upstream::new(id, counters, self.watch.clone()))),
-            Role::Unconfigured => None,
+            Role::Unconfigured | Role::Hop => None,
         }
+    }
+
+    fn create_stream_context(&self, id: u32) -> Option<Box<dyn StreamContext>> {
+        Some(Box::new(hop::Hop::new(id)))
     }
 }
 
-/// Reads the plugin configuration: `{"role": "provider"}`, or `{"role": "gateway", "limits": {…}, "gateway": {…}}`.
+/// Reads the plugin configuration: `{"role": "provider"}`, `{"role": "hop"}`, or
+/// `{"role": "gateway", "limits": {…}, "gateway": {…}}`.
 fn read(bytes: &[u8]) -> Result<Role, Vec<Fault>> {
     let faulty = |path: &str, message: String| vec![Fault::new(path, message)];
     let text = std::str::from_utf8(bytes).map_err(|error| faulty("", format!("not UTF-8: {error}")))?;
@@ -107,6 +128,7 @@ fn read(bytes: &[u8]) -> Result<Role, Vec<Fault>> {
         object.get("role").and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
     match role.as_str() {
         "provider" => Ok(Role::Provider),
+        "hop" => Ok(Role::Hop),
         "gateway" => {
             let json = object.get("gateway").ok_or_else(|| faulty("gateway", "is missing".to_owned()))?;
             let value = config::parse(json).map_err(|error| faulty("gateway", error))?;
@@ -117,9 +139,10 @@ fn read(bytes: &[u8]) -> Result<Role, Vec<Fault>> {
             }
             Ok(Role::Gateway(Rc::new(gateway)))
         }
-        other => {
-            Err(faulty("role", format!("unknown role `{other}`{}", suggest(other, &["gateway", "provider"]))))
-        }
+        other => Err(faulty(
+            "role",
+            format!("unknown role `{other}`{}", suggest(other, &["gateway", "hop", "provider"])),
+        )),
     }
 }
 

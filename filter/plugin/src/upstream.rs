@@ -5,12 +5,13 @@ use std::rc::Rc;
 
 use attache_gateway::attempt::{Attempt, Outgoing};
 use attache_gateway::exchange::{Ending, Exchange, Expiry, Flow, Listen, MOST_WHOLE, ResponseHead};
-use attache_gateway::headers::ends_here;
+use attache_gateway::headers::{HOP_HEADER, ends_here};
 use attache_gateway::outcome::Around;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::Counters;
+use crate::hop::Place;
 use crate::host::{self, Body, Headers, Shared};
 use crate::listener::NEXT;
 use crate::watch::Watch;
@@ -26,6 +27,7 @@ pub struct Upstream {
 
 /// The attempt and its answer: the half that time may end too.
 pub struct Answer {
+    id: u32,
     exchange: Exchange,
     counters: Rc<Counters>,
     listen: Listen,
@@ -34,6 +36,10 @@ pub struct Answer {
     held: bool,
     /// The provider says that its whole answer is larger than can be held.
     oversized: bool,
+    /// Where its connection can be ended.
+    hop: Option<Place>,
+    /// It was to be ended, and could not be: it is broken off, once its last bytes have left.
+    severed: bool,
 }
 
 impl Upstream {
@@ -101,7 +107,17 @@ impl Answer {
         } else {
             return Action::Pause;
         };
-        self.counters.apply(self.exchange.effects());
+        let effects = self.exchange.effects();
+        let last = effects.end;
+        self.counters.apply(effects);
+        let action = self.pass(flow, size);
+        if last && !end {
+            self.severed = !self.end();
+        }
+        action
+    }
+
+    fn pass(&mut self, flow: Flow, size: usize) -> Action {
         match flow {
             Flow::Hold => {
                 self.seen = size;
@@ -121,6 +137,11 @@ impl Answer {
                 Action::Continue
             }
         }
+    }
+
+    /// Ends the answer in the hop, by which the provider is hung up on.
+    fn end(&self) -> bool {
+        self.hop.is_some_and(|hop| hop.end(self.id))
     }
 
     fn release(&mut self, head: ResponseHead, rewritten: bool) {
@@ -146,9 +167,13 @@ impl Answer {
     }
 
     /// Time has passed; called outside the exchange's own callbacks.
-    pub fn tick(&mut self, id: u32, now: u64) {
+    pub fn tick(&mut self, now: u64) {
+        if self.severed {
+            host::act_for(self.id);
+            return host::cut();
+        }
         let Some(expiry) = self.exchange.tick(&Around { now, store: &Shared }) else { return };
-        host::act_for(id);
+        host::act_for(self.id);
         self.counters.apply(self.exchange.effects());
         match expiry {
             Expiry::Retry(head) => {
@@ -160,7 +185,8 @@ impl Answer {
                     head.set.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 host::reply(head.status.unwrap_or(504), "attache_deadline", &headers, &body);
             }
-            Expiry::Cut => host::cut(),
+            Expiry::End if self.end() => {}
+            Expiry::End | Expiry::Cut => host::cut(),
         }
     }
 }
@@ -198,17 +224,21 @@ impl HttpContext for Upstream {
         for (name, value) in &set {
             host::set_header(Headers::Request, name, value);
         }
-        if attempt.number() > 1 && !needs_body {
-            // An earlier attempt may have written another length.
+        if (attempt.number() > 1 || attempt.takes_hop()) && !needs_body {
+            // An earlier attempt may have written another length; the hop's HTTP/1.0 knows no chunks.
+            host::remove_header(Headers::Request, "transfer-encoding");
             host::set_header(Headers::Request, "content-length", &attempt.ticket().body_length.to_string());
         }
         let answer = Rc::new(RefCell::new(Answer {
+            id: self.id,
             exchange: Exchange::new(attempt, self.watch.now()),
             counters: self.counters.clone(),
             listen: Listen::Pieces,
             seen: 0,
             held: true,
             oversized: false,
+            hop: None,
+            severed: false,
         }));
         self.watch.over(self.id, &answer);
         self.answer = Some(answer);
@@ -235,7 +265,7 @@ impl HttpContext for Upstream {
         let Some(Ok(mut answer)) = self.answer.as_ref().map(|answer| answer.try_borrow_mut()) else {
             return Action::Continue;
         };
-        let (mut status, mut length) = (0, 0);
+        let (mut status, mut length, mut hop) = (0, 0, None);
         let pairs = host::headers(Headers::Response);
         let headers: Vec<_> = pairs.iter().collect();
         for (name, value) in &headers {
@@ -244,9 +274,14 @@ impl HttpContext for Upstream {
             } else if name == "content-length" {
                 length = value.parse().unwrap_or(0);
             } else if ends_here(name) {
+                if name == HOP_HEADER {
+                    hop = Place::read(value);
+                }
                 host::remove_header(Headers::Response, name);
             }
         }
+        // Of a provider's own making otherwise.
+        answer.hop = hop.filter(|_| answer.exchange.attempt().takes_hop());
         let named = headers.iter().map(|(name, value)| (&**name, &**value));
         answer.listen = answer.exchange.head(status, named, self.watch.about_now());
         answer.oversized = answer.listen == Listen::Whole && length > MOST_WHOLE;

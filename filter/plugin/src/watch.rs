@@ -69,10 +69,10 @@ impl Watch {
             host::tick_every(0);
         }
         let mut kept = 0;
-        for (id, answer) in attempts {
+        for answer in attempts.into_values() {
             let Some(answer) = answer.upgrade() else { continue };
             if let Ok(mut answer) = answer.try_borrow_mut() {
-                answer.tick(id, now);
+                answer.tick(now);
                 kept += answer.kept();
             }
         }

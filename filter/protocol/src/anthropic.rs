@@ -19,6 +19,7 @@ mod stream_encode;
 mod tests;
 mod wire;
 
+pub use self::reasoning::DEFAULT_MAX_TOKENS;
 use crate::codec::*;
 use crate::dialect::Dialect;
 use crate::error::{ApiError, body};

@@ -4,7 +4,7 @@ use crate::dialect::Dialect;
 use crate::error::ApiError;
 use crate::event::{Sink, StreamEvent};
 use crate::request::Request;
-use crate::response::Response;
+use crate::response::{Response, Usage};
 use crate::wire::Fault;
 
 /// A protocol that clients speak and providers answer.
@@ -154,7 +154,7 @@ pub trait Codec: Sync {
 }
 
 /// What a same-protocol request needs changed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SameProtocol<'e> {
     /// The provider's name of the model, when it differs from what the client wrote.
     pub model: Option<&'e str>,
@@ -165,6 +165,16 @@ pub struct SameProtocol<'e> {
     ///
     /// [`Signature::may_be_carried`]: crate::request::Signature::may_be_carried
     pub others: bool,
+    /// The most tokens that each answer may have: where the client asked for more or said nothing, this is asked for, in
+    /// the client's own spelling. Thinking makes do with what is below it.
+    pub output_limit: Option<u64>,
+}
+
+impl SameProtocol<'_> {
+    /// Whether nothing is wanted: the body goes as it came, unread.
+    pub fn is_nothing(&self) -> bool {
+        *self == SameProtocol::default()
+    }
 }
 
 /// A provider's stream → events. Bytes come in any pieces; events obey [`crate::event::Grammar`].
@@ -172,11 +182,20 @@ pub trait StreamDecoder {
     fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>);
     /// The bytes have ended. Emits the last event (`Finish`, or `Failed`) unless it came already.
     fn end(&mut self, sink: &mut Sink<'_>);
+    /// What the provider has told of tokens so far; as an event it comes only with the end.
+    fn usage(&self) -> Usage;
+    /// For a client of this very protocol that has had the whole events among these bytes as they are: an encoder as if it
+    /// had written them. It is there to end the stream, by [`StreamEncoder::stop`] or by a failure.
+    fn encoder(&self, view: &View) -> Box<dyn StreamEncoder>;
 }
 
 /// Events → the client's stream.
 pub trait StreamEncoder {
     fn event(&mut self, event: &StreamEvent<'_>, out: &mut Vec<u8>);
+    /// Ends the stream here, wherever it stands, as a complete answer that has reached its limit (`FinishReason::Length`);
+    /// `usage` is its bill, where it says more than what is known here. Of an end that has begun it writes what is missing,
+    /// after one nothing, and no event does after it.
+    fn stop(&mut self, usage: &Usage, out: &mut Vec<u8>);
 }
 
 /// A stream → the same stream without something.

@@ -4,6 +4,7 @@
 
 pub mod anthropic;
 pub mod base64;
+mod choices;
 pub mod codec;
 pub mod dialect;
 pub mod error;

@@ -69,49 +69,46 @@ impl<'a> RawObject<'a> {
     /// The text with the edits made; every other byte as it was.
     pub fn edit(&self, edits: &[Edit<'_>]) -> String {
         let mut cuts: Vec<(Range<usize>, &str)> = Vec::with_capacity(edits.len());
+        let mut gone = vec![false; self.members.len()];
         let mut added = String::new();
         for edit in edits {
-            let (name, json) = match edit {
-                Edit::Set(name, json) => (*name, Some(*json)),
-                Edit::Remove(name) => (*name, None),
-            };
-            let places: Vec<usize> =
-                self.members.iter().enumerate().filter(|(_, (key, _))| key == name).map(|(i, _)| i).collect();
-            match json {
-                Some(json) if places.is_empty() => {
-                    let name = serde_json::to_string(name).unwrap_or_default();
-                    added.push_str(&format!("{name}:{json}"));
-                    added.push_str(if self.members.is_empty() { "" } else { "," });
+            let (Edit::Set(name, _) | Edit::Remove(name)) = edit;
+            let mut found = false;
+            for ((_, place), gone) in self.members.iter().zip(&mut gone).filter(|((key, _), _)| key == name) {
+                found = true;
+                match edit {
+                    Edit::Set(_, json) => cuts.push((place.clone(), json)),
+                    Edit::Remove(_) => *gone = true,
                 }
-                Some(json) => {
-                    for (_, (_, place)) in self.members.iter().enumerate().filter(|(i, _)| places.contains(i))
-                    {
-                        cuts.push((place.clone(), json));
-                    }
-                }
-                None => cuts.extend(places.iter().map(|&i| (self.extent(i), ""))),
+            }
+            if let (Edit::Set(name, json), false) = (edit, found) {
+                let comma = if added.is_empty() { "" } else { "," };
+                let name = serde_json::to_string(name).unwrap_or_default();
+                added.push_str(&format!("{comma}{name}:{json}"));
             }
         }
         if !added.is_empty() {
+            added.push_str(if gone.iter().all(|gone| *gone) { "" } else { "," });
             cuts.push((self.open + 1..self.open + 1, added.as_str()));
         }
+        cuts.extend(self.without(&gone).map(|place| (place, "")));
         cuts.sort_by_key(|(place, _)| (place.start, place.end));
         splice(self.text, &cuts)
     }
 
-    /// A member with its name and one comma, so that taking it away leaves a valid object.
-    fn extent(&self, index: usize) -> Range<usize> {
-        let end = self.members.get(index).map_or(0, |(_, place)| place.end);
-        match index.checked_sub(1).and_then(|before| self.members.get(before)) {
-            Some((_, before)) => before.end..end,
-            None => {
-                let rest = self.text.get(end..).unwrap_or_default();
-                let comma = rest
-                    .find(|c: char| !c.is_ascii_whitespace())
-                    .filter(|&at| rest.as_bytes().get(at) == Some(&b','));
-                self.open + 1..comma.map_or(end, |at| end + at + 1)
-            }
-        }
+    /// Places of the members that go, each with its name and one comma, so that a valid object is left.
+    fn without(&self, gone: &[bool]) -> impl Iterator<Item = Range<usize>> {
+        // Those before the first that stays have its comma to take; each of the others, the one before it.
+        let first = gone.iter().take_while(|gone| **gone).count();
+        let before = first.checked_sub(1).and_then(|last| self.members.get(last)).map(|(_, last)| {
+            let rest = self.text.get(last.end..).unwrap_or_default();
+            let after = rest.find(|c: char| !c.is_ascii_whitespace());
+            let comma = after.filter(|at| rest.as_bytes().get(*at) == Some(&b','));
+            self.open + 1..comma.map_or(last.end, |at| last.end + at + 1)
+        });
+        let ends = self.members.iter().map(|(_, place)| place.end);
+        let later = ends.clone().zip(ends.skip(1)).zip(gone.iter().skip(1)).skip(first.saturating_sub(1));
+        before.into_iter().chain(later.filter(|(_, gone)| **gone).map(|((from, to), _)| from..to))
     }
 }
 
@@ -174,5 +171,33 @@ mod tests {
         assert!(RawObject::parse("[1]").is_none());
         let only = RawObject::parse("{\"a\":1}").unwrap();
         assert_eq!(only.edit(&[Edit::Remove("a")]), "{}");
+        assert_eq!(
+            only.edit(&[Edit::Remove("a"), Edit::Set("b", "2"), Edit::Set("c", "3")]),
+            r#"{"b":2,"c":3}"#
+        );
+    }
+
+    #[test]
+    fn any_members_may_go_together() {
+        let text = r#"{ "a":1 , "b":2 ,"c" : 3, "b":4 }"#;
+        let object = RawObject::parse(text).unwrap();
+        for wanted in 0..16u32 {
+            let names = ["a", "b", "c", "new"];
+            let edits = names.iter().enumerate().filter(|(bit, _)| wanted >> bit & 1 == 1).map(
+                |(_, name)| match *name {
+                    "new" => Edit::Set("new", "0"),
+                    name => Edit::Remove(name),
+                },
+            );
+            let edited = object.edit(&edits.collect::<Vec<_>>());
+            let left: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&edited).unwrap();
+            for (bit, name) in names.iter().enumerate() {
+                assert_eq!(
+                    left.contains_key(*name),
+                    (wanted >> bit & 1 == 1) == (*name == "new"),
+                    "{edited}"
+                );
+            }
+        }
     }
 }

@@ -313,6 +313,16 @@ impl Effort {
     }
 }
 
+/// What an answer keeps for itself where thinking must be cut down to the output limit, which holds both.
+const LEAST_ANSWER: u64 = 1024;
+
+/// A thinking budget between the least that there is and the output limit: itself, or what leaves the answer its room.
+/// `None`: nothing lies between them.
+pub fn budget_below(limit: u64, budget: u64, least: u64) -> Option<u64> {
+    let roomy = if budget < limit { budget } else { limit.saturating_sub(LEAST_ANSWER).max(limit / 2) };
+    Some(roomy.max(least)).filter(|tokens| *tokens < limit)
+}
+
 /// Under this member a protocol whose arguments must be an object carries what a model wrote instead of one.
 pub const INVALID_ARGUMENTS: &str = "__invalid_json";
 
@@ -373,6 +383,19 @@ impl Request<'_> {
             row.map(|(_, _, reason)| (name, *reason))
         })
     }
+    /// Whether the answer, its thinking included, may take more tokens than this: [`Request::limit_output`] changes it.
+    pub fn exceeds(&self, limit: u64) -> bool {
+        let thinks = matches!(self.reasoning.amount, ReasoningAmount::Budget(tokens) if tokens >= limit);
+        thinks || self.sampling.max_output_tokens.is_none_or(|asked| asked > limit)
+    }
+    /// Asks for at most so many tokens of output, as [`SameProtocol::output_limit`] does for a client of the provider's own
+    /// protocol. No encoder asks for more than what stands here, whatever the thinking.
+    ///
+    /// [`SameProtocol::output_limit`]: crate::codec::SameProtocol::output_limit
+    pub fn limit_output(&mut self, limit: u64) {
+        let asked = self.sampling.max_output_tokens;
+        self.sampling.max_output_tokens = Some(asked.map_or(limit, |asked| asked.min(limit)));
+    }
     /// Gives each tool result the function name of the call that it answers, where the protocol did not.
     pub fn name_tool_results(&mut self) {
         let unnamed = |part: &Part<'_>| matches!(part.kind, PartKind::ToolResult { name: None, .. });
@@ -416,6 +439,22 @@ mod tests {
         assert_eq!(arguments_object("").get(), "{}");
         assert_eq!(arguments_object(r#" {"b":1,"a":2} "#).get(), r#"{"b":1,"a":2}"#);
         assert_eq!(arguments_object(r#"{"cut"#).get(), r#"{"__invalid_json":"{\"cut"}"#);
+    }
+
+    #[test]
+    fn budgets_leave_the_answer_room() {
+        for (limit, budget, least, below) in [
+            (11, 10, 0, Some(10)),
+            (5000, 5000, 1024, Some(3976)),
+            (1500, 5000, 128, Some(750)),
+            (1500, 5000, 1024, Some(1024)),
+            (1025, 10, 1024, Some(1024)),
+            (1024, 1024, 1024, None),
+            (1, 9, 0, Some(0)),
+            (0, 9, 0, None),
+        ] {
+            assert_eq!(budget_below(limit, budget, least), below, "{budget} below {limit}");
+        }
     }
 
     #[test]

@@ -108,6 +108,20 @@ impl Parser {
     }
 }
 
+/// The place after the next blank line: the end of an event; `from`: before it there is none. Lines end in LF or CRLF; no
+/// provider was seen to use CR alone.
+pub fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at += memchr::memchr(b'\n', bytes.get(at..)?)? + 1;
+        match bytes.get(at..)? {
+            [b'\n', ..] => return Some(at + 1),
+            [b'\r', b'\n', ..] => return Some(at + 2),
+            _ => {}
+        }
+    }
+}
+
 /// How many bytes belong to events that are whole; `from`: before it there is no end of one.
 pub fn whole_events(bytes: &[u8], from: usize) -> usize {
     let tail = bytes.get(from..).unwrap_or_default();

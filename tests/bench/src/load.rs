@@ -15,13 +15,17 @@ const WARM_UP: Duration = Duration::from_millis(400);
 
 struct Connection {
     socket: TcpStream,
+    request: Vec<u8>,
     sent: usize,
     since: Instant,
     answer: Message,
 }
 
 struct Load {
-    request: Vec<u8>,
+    /// Values of the header `x-bench-key` that the requests take in turn, where in the request it stands, and which is next.
+    keys: u64,
+    key_at: usize,
+    next: u64,
     latencies: Vec<u32>,
     errors: u64,
     counting: bool,
@@ -33,8 +37,12 @@ pub fn run(options: &Options) -> Outcome<()> {
     let port: u16 = options.number("port", 0);
     let seconds: f64 = options.number("seconds", 1.0);
     let pid: u32 = options.number("pid", 0);
+    let request = request(options, port)?;
+    let key = request.windows(KEY.len()).position(|text| text == KEY.as_bytes());
     let mut load = Load {
-        request: request(options, port)?,
+        keys: options.number("keys", 1),
+        key_at: key.ok_or("the request has no key")? + KEY.len(),
+        next: 0,
         latencies: Vec::with_capacity(200_000),
         errors: 0,
         counting: false,
@@ -47,7 +55,9 @@ pub fn run(options: &Options) -> Outcome<()> {
         let mut socket = TcpStream::connect(([127, 0, 0, 1], port).into())?;
         poll.registry().register(&mut socket, Token(index), Interest::READABLE | Interest::WRITABLE)?;
         let answer = Message::keeping_body(index == 0);
-        connections.push(Connection { socket, sent: 0, since: Instant::now(), answer });
+        let mut request = request.clone();
+        load.turn(&mut request);
+        connections.push(Connection { socket, request, sent: 0, since: Instant::now(), answer });
     }
     let mut events = Events::with_capacity(64);
     let begun = Instant::now();
@@ -78,19 +88,29 @@ fn request(options: &Options, port: u16) -> Outcome<Vec<u8>> {
     let body = std::fs::read(options.text("body")?)?;
     let pace = options.text("pace").map(|pace| format!("x-bench-pace: {pace}\r\n")).unwrap_or_default();
     let head = format!(
-        "POST {} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\naccept: */*\r\nauthorization: Bearer bench\r\n{pace}content-length: {}\r\n\r\n",
+        "POST {} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\naccept: */*\r\nauthorization: Bearer bench\r\n{KEY}00000\r\n{pace}content-length: {}\r\n\r\n",
         options.text("path")?,
         body.len()
     );
     Ok([head.as_bytes(), &body].concat())
 }
 
+/// The header by which budgets are kept, before its value of five digits.
+const KEY: &str = "x-bench-key: ";
+
 impl Load {
+    /// The next request is another key's.
+    fn turn(&mut self, request: &mut [u8]) {
+        let key = format!("{:05}", self.next % self.keys);
+        request[self.key_at..self.key_at + key.len()].copy_from_slice(key.as_bytes());
+        self.next += 1;
+    }
+
     fn serve(&mut self, connection: &mut Connection) -> Outcome<()> {
         let mut buffer = [0; 65536];
         loop {
-            while connection.sent < self.request.len() {
-                match connection.socket.write(&self.request[connection.sent..]) {
+            while connection.sent < connection.request.len() {
+                match connection.socket.write(&connection.request[connection.sent..]) {
                     Ok(count) => connection.sent += count,
                     Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => break,
                     Err(error) => return Err(error.into()),
@@ -124,6 +144,7 @@ impl Load {
             connection.answer.keep_body = false;
         }
         connection.answer.clear();
+        self.turn(&mut connection.request);
         connection.sent = 0;
         connection.since = Instant::now();
     }

@@ -95,6 +95,8 @@ pub struct Want {
     pub candidates: u64,
     /// The dearest of those that may serve it ([`Rates::worst`]); `None`: not known.
     pub rates: Option<Rates>,
+    /// Some that may serve it have no known price: then a budget's own prices for those count too.
+    pub unpriced: bool,
     /// Unix time in milliseconds at which its reservation lapses unless settled or extended: after the exchange's deadline.
     pub expires: u64,
     /// When it came, for `queue`. Likewise.
@@ -114,7 +116,7 @@ impl Want {
 }
 
 /// What a request used, as its provider reported it or as it was counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Used {
     /// All tokens of the prompt; those read from and written to a cache among them.
     pub input: u64,

@@ -97,6 +97,7 @@ fn budget(entry: &BudgetConfig, known: &Known<'_>, told: &mut Told<'_>) -> Optio
         shadow: entry.on_exceed == OnExceed::Shadow,
         charge_failed: entry.failed_attempts == FailedAttempts::Charge,
         default_rates,
+        moves: follows_target(&per, &globs, &values),
     });
     Some(Budget {
         number: siphash(&[entry.name.as_bytes(), unit.name().as_bytes()]),
@@ -108,6 +109,11 @@ fn budget(entry: &BudgetConfig, known: &Known<'_>, told: &mut Told<'_>) -> Optio
         most,
         on_full: entry.on_full,
     })
+}
+
+fn follows_target(per: &[Fact], globs: &[(Fact, Vec<Glob>)], values: &[(Fact, Vec<String>)]) -> bool {
+    let named = globs.iter().map(|(fact, _)| fact).chain(values.iter().map(|(fact, _)| fact));
+    per.iter().chain(named).any(|fact| matches!(fact, Fact::Model | Fact::Provider))
 }
 
 fn limit(entry: &BudgetConfig, told: &mut Told<'_>) -> Option<(Unit, u64)> {

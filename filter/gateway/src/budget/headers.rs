@@ -24,12 +24,18 @@ pub fn headers(standings: &[Standing]) -> Vec<(String, String)> {
 
 /// Dollars in their shortest decimal form; everything else as it is counted.
 fn amount(unit: Unit, amount: u64) -> String {
-    const DOLLAR: u64 = 1_000_000_000_000;
-    if unit != Unit::Usd {
-        return amount.to_string();
+    if unit == Unit::Usd { Dollars(amount).to_string() } else { amount.to_string() }
+}
+
+/// Picodollars, shown as dollars in their shortest decimal form.
+pub struct Dollars(pub u64);
+
+impl std::fmt::Display for Dollars {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const DOLLAR: u64 = 1_000_000_000_000;
+        let text = format!("{}.{:012}", self.0 / DOLLAR, self.0 % DOLLAR);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
-    let text = format!("{}.{:012}", amount / DOLLAR, amount % DOLLAR);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// `6m0s`, `8.64s`, `17ms`: as Go writes durations, and OpenAI its headers.

@@ -50,13 +50,14 @@ pub fn reserve(around: &Around<'_>, claims: &[Claim], want: &Want) -> Decision {
             let standings =
                 drafts.iter().map(|draft| draft.state.standing(&draft.claim.rule, draft.now)).collect();
             let clamp = (plan.output < want.output()).then_some(plan.output / want.answers());
-            return Decision::Admitted(Admitted {
+            return Decision::Admitted(Box::new(Admitted {
                 reservation,
+                clamped_by: plan.clamped_by.filter(|_| clamp.is_some()),
                 clamp,
                 crossed,
                 shadowed: plan.shadowed,
                 standings,
-            });
+            }));
         }
         crossed.extend(reservation.release(around).crossed);
     }
@@ -109,7 +110,12 @@ impl Draft<'_> {
     /// What it needs of this many tokens of a prompt, and of each token of the answers.
     fn need(&self, input: u64, want: &Want) -> Option<(u64, u64)> {
         let rule = &self.claim.rule;
-        need(rule.unit, input, want.rates.as_ref().or(rule.default_rates.as_ref()))
+        let own = rule.default_rates.filter(|_| want.unpriced || want.rates.is_none());
+        let rates = match (want.rates, own) {
+            (Some(known), Some(own)) => Some(known.worst(own)),
+            (known, own) => known.or(own),
+        };
+        need(rule.unit, input, rates.as_ref())
     }
     /// Until when its account will count.
     fn until(&self, want: &Want) -> u64 {
@@ -138,6 +144,8 @@ impl Draft<'_> {
 struct Plan {
     /// Tokens of all answers together.
     output: u64,
+    /// The budget that limits it most.
+    clamped_by: Option<String>,
     shadowed: Vec<String>,
 }
 
@@ -154,13 +162,14 @@ enum Fit {
 /// Whether all admit it, and with how long an answer; the amounts go into the drafts.
 fn decide(drafts: &mut [Draft<'_>], want: &Want) -> Result<Plan, Decision> {
     let mut output = want.output();
-    let mut unsure = false;
+    let (mut unsure, mut clamped_by) = (false, None);
     for draft in drafts.iter().filter(|draft| draft.claim.on_exceed == OnExceed::Clamp) {
         if let Some(most) = most_output(draft, want.input.high, want).filter(|most| *most < output) {
             // A shorter prompt leaves more for the answer.
             unsure |= vague(want) && most_output(draft, want.input.low, want) != Some(most);
             if most >= want.answers() {
                 output = most - most % want.answers();
+                clamped_by = Some(draft.claim.rule.name.clone());
             }
         }
     }
@@ -179,7 +188,7 @@ fn decide(drafts: &mut [Draft<'_>], want: &Want) -> Result<Plan, Decision> {
     match failures.into_iter().max_by_key(weight) {
         Some(decision) => Err(decision),
         None if unsure => Err(Decision::CountFirst),
-        None => Ok(Plan { output, shadowed }),
+        None => Ok(Plan { output, clamped_by, shadowed }),
     }
 }
 

@@ -31,6 +31,22 @@ impl Reservation {
         self.items.is_empty()
     }
 
+    /// Some budget ends a stream that uses more than it held.
+    pub fn stops(&self) -> bool {
+        self.items.iter().any(|item| !item.rule.shadow && item.rule.unit.clamps())
+    }
+
+    /// How many tokens of its answers it used more than it held; nothing where no budget ends a stream for it.
+    pub fn over(&self, so_far: &Used) -> u64 {
+        self.items.iter().filter_map(|item| item.over(so_far)).max().unwrap_or_default()
+    }
+
+    /// Names of the budgets of which it used more than it held.
+    pub fn stopping(&self, so_far: &Used) -> Vec<String> {
+        let over = |item: &&Item| item.over(so_far).is_some_and(|over| over > 0);
+        self.items.iter().filter(over).map(|item| item.rule.name.clone()).collect()
+    }
+
     /// How many more tokens its answers may have, by what it used so far; `None`: no budget says.
     pub fn left(&self, so_far: &Used) -> Option<u64> {
         let left = |item: &Item| {
@@ -73,10 +89,16 @@ impl Reservation {
 
     /// Charges what the answer and the attempts that failed before it used, and frees the rest. A second time it does nothing.
     pub fn settle(&self, around: &Around<'_>, used: &Used, failed: &[Used]) -> Settled {
+        self.settle_apart(around, used, failed, failed)
+    }
+
+    /// The same, where not all attempts failed at the target of the last: `here` are those that did.
+    pub fn settle_apart(&self, around: &Around<'_>, used: &Used, failed: &[Used], here: &[Used]) -> Settled {
         let mut settled = Settled::default();
         self.end(around, &mut settled, |item, settled| {
             let unit = item.rule.unit;
             let one = |used: &Used| charge(unit, used, rates(used.rates.as_ref(), &item.rule));
+            let failed = if item.rule.moves { here } else { failed };
             let failed = if item.rule.charge_failed && !unit.certain() { failed } else { &[] };
             let all = [used].into_iter().chain(failed);
             let sum = all.map(one).try_fold(0u64, |sum, one| Some(sum.saturating_add(one?)));
@@ -123,6 +145,17 @@ impl Reservation {
         }
         settled.beyond.retain(|(name, _)| !settled.unknown.contains(name));
         settled.unpriced.retain(|name| !settled.unknown.contains(name));
+    }
+}
+
+impl Item {
+    /// Tokens of answers that were used beyond what is held; `None`: it ends no stream.
+    fn over(&self, so_far: &Used) -> Option<u64> {
+        let rates = rates(so_far.rates.as_ref(), &self.rule);
+        let (_, each) = need(self.rule.unit, 0, rates)?;
+        let ends = !self.rule.shadow && self.rule.unit.clamps() && each > 0;
+        let beyond = charge(self.rule.unit, so_far, rates)?.saturating_sub(self.amount);
+        ends.then(|| beyond.div_ceil(each))
     }
 }
 

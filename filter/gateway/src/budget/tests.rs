@@ -70,6 +70,7 @@ fn want(input: u64, output: u64) -> Want {
         most_output: 1_000_000,
         candidates: 1,
         rates: Some(RATES),
+        unpriced: false,
         expires: T0 + 600_000,
         since: T0,
         downgraded: false,
@@ -105,7 +106,7 @@ impl Bench {
     }
     fn admit(&self, want: &Want) -> Admitted {
         match self.reserve(want) {
-            Decision::Admitted(admitted) => admitted,
+            Decision::Admitted(admitted) => *admitted,
             other => panic!("{other:?}"),
         }
     }

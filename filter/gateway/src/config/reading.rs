@@ -134,6 +134,7 @@ fn insert(value: &mut Value, path: &[String]) -> bool {
         "targets" => serde_json::json!([{ "provider": UNREADABLE }]),
         "providers" => serde_json::json!([{ "name": UNREADABLE }]),
         "routes" => Value::Array(Vec::new()),
+        "limit" => serde_json::json!({}),
         _ => Value::from(UNREADABLE),
     };
     members.insert(last.clone(), stand_in).is_none()
@@ -159,6 +160,9 @@ fn stand_in(list: &str) -> Option<Value> {
         "keys" => Some(serde_json::json!({ "name": UNREADABLE })),
         "models" | "names" => Some(Value::String(UNREADABLE.to_owned())),
         "catalogue" => Some(serde_json::json!({ "model": UNREADABLE })),
+        "budgets" => Some(serde_json::json!({ "name": UNREADABLE, "limit": {} })),
+        "thresholds" => Some(Value::from(1)),
+        "per" => Some(Value::String(UNREADABLE.to_owned())),
         _ => None,
     }
 }
@@ -184,12 +188,12 @@ mod tests {
                 { "models": ["b"], "targets": [{ "provider": "anthropic", "modle": "x" }], "total": "1 day" },
                 { "models": "c" },
             ],
-            "bugdets": [],
+            "metrics": [],
         }));
         assert_eq!(
             found,
             [
-                "bugdets: unknown member; known here: `providers`, `routes`, `health`, `catalogue`",
+                "metrics: unknown member; known here: `providers`, `routes`, `health`, `catalogue`, `budgets`",
                 "providers[0].nam: unknown member; did you mean `name`?",
                 "providers[0].name: is missing",
                 "providers[1].credentials: unknown value `injekt`, expected `inject` or `passthrough`",

@@ -1,6 +1,7 @@
 //! How an exchange ends when no byte of the provider ends it: by time, by the client, by Envoy.
 
 use attache_protocol::error::{ApiError, ErrorKind};
+use attache_protocol::response::Usage;
 
 use super::{Exchange, Flow, RETRY_STATUS, ResponseHead, State};
 use crate::headers::UNREAD_HEADER;
@@ -13,7 +14,10 @@ pub enum Expiry {
     Retry(ResponseHead),
     /// Answer the client here: nobody else will.
     Reply { head: ResponseHead, body: Vec<u8> },
-    /// The client has had bytes, and nothing comes to which an error or the end could be added: break the connection off.
+    /// The client has had bytes, and nothing comes to which an error or the end could be added: end the answer in the hop.
+    /// Its end comes here as any other, and takes what is to be added; where there is no hop any more, break it off.
+    End,
+    /// The same without a hop: break the connection off.
     Cut,
 }
 
@@ -47,9 +51,12 @@ impl Exchange {
                 late.then(|| unread_error(self.status))?
             }
             State::Stream(stream) if stream.lingers(policy, around.now) => {
-                let usage = stream.usage;
+                if policy.hop {
+                    return Some(Expiry::End);
+                }
+                let (usage, counted) = (stream.usage, stream.counted());
                 self.state = State::Ended;
-                self.well(&usage, around);
+                self.well(&usage, counted, around);
                 return Some(Expiry::Cut);
             }
             State::Stream(stream) => stream.late(policy, self.started, around.now)?,
@@ -58,18 +65,21 @@ impl Exchange {
             && stream.live
         {
             if !stream.closed && !stream.overdue(error.clone(), around.now) {
-                // The next byte that comes, if one comes soon, carries the error.
-                return None;
+                // The next byte that comes, if one comes soon, carries the error; so does the end.
+                return policy.hop.then_some(Expiry::End);
             }
             if !self.reported {
-                let usage = stream.usage;
+                let (usage, partial, counted) = (stream.told(), stream.partial(), stream.counted());
                 self.report(error.kind.name());
                 self.report_usage(&usage);
-                failed(&self.attempt, &error, None, self.started, around, &mut self.effects);
+                failed(&self.attempt, &error, None, self.started, None, around, &mut self.effects);
+                self.settle(self.used(&partial, counted), None, around);
             }
             return Some(Expiry::Cut);
         }
-        self.state = State::Ended;
+        if let State::Stream(stream) = std::mem::replace(&mut self.state, State::Ended) {
+            self.wasted = self.wasted(&stream);
+        }
         Some(match self.fail(error, false, around) {
             Flow::Release { head, body } if head.status != Some(RETRY_STATUS) => {
                 Expiry::Reply { head, body: body.unwrap_or_default() }
@@ -97,31 +107,48 @@ impl Exchange {
         };
         let finished =
             matches!(&self.state, State::Stream(stream) if stream.finished && (stream.live || !stream.whole));
-        if let State::Stream(stream) = &self.state {
-            self.report_usage(&{ stream.usage });
-        }
+        let (usage, counted) = match &self.state {
+            State::Stream(stream) => (stream.told(), stream.counted()),
+            State::Waiting | State::Whole | State::Unread | State::Ended => (Usage::default(), 0),
+        };
+        self.report_usage(&usage);
+        let used = self.used(&Usage { output: usage.output.filter(|_| finished), ..usage }, counted);
         match why {
             _ if matches!(self.state, State::Ended) => {}
             // Clients hang up after the last event, before the last byte.
             _ if finished => {
                 self.report("ok");
                 answered(&self.attempt, self.spare, self.started, around, &mut self.effects);
+                self.settle(used, None, around);
             }
+            // It is charged with its prompt, which the provider has read, and with what was answered until then.
             Ending::ClientLeft => {
                 self.report("cancelled");
                 abandoned(&self.attempt, around);
+                self.settle(used, None, around);
             }
             Ending::Broken => {
                 let error = self.broken(around.now);
                 self.report(error.kind.name());
-                let over = failed(&self.attempt, &error, None, self.started, around, &mut self.effects);
-                if !live {
-                    let entry = self.attempt.entry();
-                    self.effects.state = Some(match over.next {
-                        Some(next) => entry.state(&next.progress(over.progress)),
-                        None => entry.closed(&over.progress),
-                    });
+                let wasted = match &self.state {
+                    State::Stream(stream) if !live => self.wasted(stream),
+                    _ => None,
+                };
+                let effects = &mut self.effects;
+                let mut over = failed(&self.attempt, &error, None, self.started, wasted, around, effects);
+                if live {
+                    self.settle(used, None, around);
+                    return self.effects;
                 }
+                let next = over.next(self.attempt.ticket(), &error, around, &mut self.effects);
+                if next.is_none() {
+                    self.settle(None, Some(&over.progress), around);
+                }
+                let entry = self.attempt.entry();
+                self.effects.state = Some(match next {
+                    Some(next) => entry.state(&next.progress(over.progress)),
+                    None => entry.closed(&over.progress),
+                });
             }
         }
         self.effects
@@ -136,7 +163,9 @@ impl Exchange {
         };
         let late = now.saturating_sub(self.started) + CLOCK >= limit || now >= policy.deadline;
         match &self.state {
-            State::Stream(stream) if stream.live => ApiError::truncated(),
+            State::Stream(stream) if stream.live => {
+                stream.overdue_error().cloned().unwrap_or_else(ApiError::truncated)
+            }
             _ if late => ApiError::new(ErrorKind::Timeout, "the provider did not answer in time"),
             State::Waiting => ApiError::new(ErrorKind::Connection, "the provider could not be reached"),
             _ => ApiError::truncated(),

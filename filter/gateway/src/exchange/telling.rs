@@ -20,11 +20,16 @@ impl Exchange {
         self.report(error.kind.name());
         let told = self.told.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let told = retry_after::told(told, &error, around.now);
-        let over = failed(&self.attempt, &error, told, self.started, around, &mut self.effects);
+        let wasted = self.wasted.take();
+        let mut over = failed(&self.attempt, &error, told, self.started, wasted, around, &mut self.effects);
+        let next = over.next(self.attempt.ticket(), &error, around, &mut self.effects);
+        if next.is_none() {
+            self.settle(None, Some(&over.progress), around);
+        }
         let entry = self.attempt.entry();
         let mut set = self.headers_with(&entry.attempt_log(&over.progress));
         let status = client_status(&error, self.attempt.same_protocol());
-        if let Some(next) = &over.next {
+        if let Some(next) = &next {
             set.push((STATUS_HEADER, status.to_string()));
             if next.wait > 0 {
                 set.push((WAIT_HEADER, next.wait.div_ceil(1000).to_string()));
@@ -41,7 +46,7 @@ impl Exchange {
             Some(body)
         };
         self.losses(&mut set);
-        let status = if over.next.is_some() { RETRY_STATUS } else { status };
+        let status = if next.is_some() { RETRY_STATUS } else { status };
         Flow::Release { head: ResponseHead { status: Some(status), set }, body }
     }
 

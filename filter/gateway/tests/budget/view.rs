@@ -179,6 +179,7 @@ pub fn slot(claim: &Claim) -> String {
         most_output: 1,
         candidates: 1,
         rates: Some(Rates::default()),
+        unpriced: false,
         expires: 1,
         since: 0,
         downgraded: false,

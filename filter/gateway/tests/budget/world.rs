@@ -178,6 +178,7 @@ impl World {
             most_output: 120,
             candidates: dice.below(3),
             rates: Some(RATES),
+            unpriced: false,
             expires,
             since: now,
             downgraded: false,
@@ -189,7 +190,7 @@ impl World {
         let act = view.act.into_inner();
         match decision {
             Decision::Admitted(admitted) => {
-                let reservation = self.admitted(admitted, &act, &want);
+                let reservation = self.admitted(*admitted, &act, &want);
                 self.live.borrow_mut().push(Live { request, worker, key, input: high, reservation });
             }
             Decision::Refused(refused) => {

@@ -75,9 +75,6 @@ fn tell(plan: &Plan, losses: &mut Losses<'_>) {
     if let Some(reason) = plan.lost {
         losses.add(Field::Reasoning, reason);
     }
-    if plan.raised {
-        losses.add(Field::MaxOutputTokens, "raised: the thinking asked for did not fit below it");
-    }
 }
 
 fn take<'r>(extras: &mut Extras<'r>, name: &str) -> Option<Raw<'r>> {

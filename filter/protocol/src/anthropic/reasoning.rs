@@ -2,13 +2,13 @@
 
 use super::models::{EFFORTS, Model, Off, Thinks};
 use super::wire::Thinking;
-use crate::request::{Effort, Reasoning, ReasoningAmount};
+use crate::request::{Effort, Reasoning, ReasoningAmount, budget_below};
 use crate::text::Text;
 
 /// The least `budget_tokens` (SDK `thinking_config_enabled_param.py`).
-const LEAST_BUDGET: u64 = 1024;
-/// The output limit where the client set none: large enough for a long answer, within every model's own limit.
-/// The gateway sets a target's `maxOutputTokens` into the request before it comes here.
+pub const LEAST_BUDGET: u64 = 1024;
+/// The output limit where nobody set one: large enough for a long answer, within every model's own limit. It is the
+/// answer's alone: what is thought comes on top.
 pub const DEFAULT_MAX_TOKENS: u64 = 8192;
 
 /// What goes into the body.
@@ -21,8 +21,6 @@ pub struct Plan {
     pub on: bool,
     /// Why the client's wish was not kept.
     pub lost: Option<&'static str>,
-    /// The budget did not fit below the client's own limit, which was raised.
-    pub raised: bool,
 }
 
 /// What of the rest of the request bears on thinking.
@@ -93,21 +91,24 @@ fn adaptive(amount: &ReasoningAmount, show: Option<bool>, model: &Model, plan: P
     Plan { thinking: Some(word("adaptive", show)), effort, on: true, ..plan }
 }
 
-/// A budget lies between the least one and the output limit, which holds thinking and answer together.
+/// A budget below the output limit, which holds thinking and answer together. A limit that somebody set is kept.
 fn budgeted(budget: u64, show: Option<bool>, model: &Model, around: Circumstances, plan: Plan) -> Plan {
-    let budget = budget.max(LEAST_BUDGET);
     let most = match model.thinks {
         Thinks::Budget(limit) => limit,
         _ => u64::MAX,
     };
-    let asked = plan.max_tokens;
-    let max_tokens = if budget < asked { asked } else { budget.saturating_add(asked).min(most.max(asked)) };
-    let budget = budget.min(max_tokens.saturating_sub(LEAST_BUDGET).max(LEAST_BUDGET));
-    let max_tokens = max_tokens.max(budget + 1);
-    // The default was nobody's wish.
-    let raised = max_tokens > asked && around.max_tokens.is_some_and(|limit| limit != DEFAULT_MAX_TOKENS);
-    let thinking = Thinking { budget_tokens: Some(budget), ..word("enabled", show) };
-    Plan { thinking: Some(thinking), max_tokens, on: true, raised, ..plan }
+    let max_tokens = match around.max_tokens {
+        None if budget >= plan.max_tokens => {
+            budget.saturating_add(plan.max_tokens).min(most.max(plan.max_tokens))
+        }
+        _ => plan.max_tokens,
+    };
+    let Some(tokens) = budget_below(max_tokens, budget, LEAST_BUDGET) else {
+        return Plan { thinking: off(model), lost: Some("there is no room below the output limit"), ..plan };
+    };
+    let lost = (tokens < budget).then_some("lowered: it must lie below the output limit");
+    let thinking = Thinking { budget_tokens: Some(tokens), ..word("enabled", show) };
+    Plan { thinking: Some(thinking), max_tokens, on: true, lost, ..plan }
 }
 
 /// An Anthropic client's own wish in Anthropic's words, whatever the model: it knows what it asks for.
@@ -172,12 +173,21 @@ mod tests {
                 max(None),
                 r#"{"type":"enabled","budget_tokens":30976} - 32000"#,
             ),
+            (Budget(10), "claude-haiku-4-5", max(Some(1024)), "null - 1024"),
             (
                 Budget(10),
                 "claude-haiku-4-5",
-                max(Some(5)),
-                r#"{"type":"enabled","budget_tokens":1024} - 1029"#,
+                max(Some(1025)),
+                r#"{"type":"enabled","budget_tokens":1024} - 1025"#,
             ),
+            (
+                high(),
+                "claude-haiku-4-5",
+                max(Some(8192)),
+                r#"{"type":"enabled","budget_tokens":7168} - 8192"#,
+            ),
+            (Budget(2048), "claude-sonnet-4-6", max(Some(900)), "null - 900"),
+            (high(), "claude-opus-4-8", max(Some(900)), r#"{"type":"adaptive"} high 900"#),
             (high(), "claude-3-haiku-20240307", max(None), "null - 8192"),
             (high(), "claude-sonnet-5", forced, r#"{"type":"disabled"} - 8192"#),
             (Unset, "claude-sonnet-5", forced, r#"{"type":"disabled"} - 8192"#),

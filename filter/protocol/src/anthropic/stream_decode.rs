@@ -5,12 +5,13 @@
 
 use super::JSON_TOOL;
 use super::answer::{finish, json_finish, usage};
+use super::stream_encode::{Encoder, End, Kind as Shown};
 use super::wire::{Answer, Block, Counts, Event, Piece};
-use crate::codec::{Protocol, StreamDecoder};
+use crate::codec::{Protocol, StreamDecoder, StreamEncoder, View};
 use crate::error::{ApiError, body};
 use crate::event::{Delta, PartHead, Sink, StreamEvent};
 use crate::request::{Signature, UNSIGNED};
-use crate::response::Finish;
+use crate::response::{Finish, Usage};
 use crate::sse;
 use crate::text::{Text, mend};
 
@@ -78,6 +79,26 @@ impl StreamDecoder for Decoder {
         }
         answer.end(sink);
     }
+
+    fn usage(&self) -> Usage {
+        usage(&self.answer.counts.total)
+    }
+
+    fn encoder(&self, view: &View) -> Box<dyn StreamEncoder> {
+        let Reader { started, ended, open, finish, .. } = &self.answer;
+        let block = open.as_ref().map(|open| {
+            let unsigned = open.kind == Kind::Thinking && !open.signed;
+            // A client that gives the thinking back later needs a signature; the mark has it taken out then.
+            (open.index, if unsigned { Shown::Thinking } else { Shown::Text })
+        });
+        let end = match (*ended, finish.is_some(), *started) {
+            (true, ..) => End::Over,
+            (_, true, _) => End::Told,
+            (_, _, true) => End::Open,
+            (_, _, false) => End::Before,
+        };
+        Box::new(Encoder::after(view, self.usage(), block, end))
+    }
 }
 
 /// Reads frames; lax towards servers that leave out starts and stops.
@@ -88,6 +109,8 @@ struct Reader {
     /// Parts begun so far.
     parts: u32,
     open: Option<Open>,
+    /// The index that the event in hand names.
+    named: Option<u32>,
     counts: Counted,
     finish: Option<Finish<'static>>,
     json: bool,
@@ -101,6 +124,10 @@ struct Counted {
 
 struct Open {
     kind: Kind,
+    /// Its block's index on the wire.
+    index: u32,
+    /// Thinking that has had a signature.
+    signed: bool,
     /// A call's input that came whole with its start, until pieces of it come.
     input: Option<String>,
 }
@@ -155,7 +182,8 @@ impl Reader {
     }
 
     fn event(&mut self, event: Event<'_>, sink: &mut Sink<'_>) {
-        let Event { kind, index: _, delta, content_block, message, usage, error: _, extras: _ } = event;
+        let Event { kind, index, delta, content_block, message, usage, error: _, extras: _ } = event;
+        self.named = index.and_then(|index| u32::try_from(index).ok());
         match kind.as_deref().unwrap_or_default() {
             "content_block_delta" => self.piece(delta.unwrap_or_default(), sink),
             "message_start" => {
@@ -209,7 +237,7 @@ impl Reader {
         self.close(sink);
         self.start(Text::default(), Text::default(), sink);
         sink(&StreamEvent::PartStart { index: self.parts, part });
-        self.open = Some(Open { kind, input: None });
+        self.open = Some(Open { kind, index: self.named.unwrap_or(self.parts), signed: false, input: None });
     }
 
     fn delta(&self, delta: Delta<'_>, sink: &mut Sink<'_>) {
@@ -217,7 +245,7 @@ impl Reader {
     }
 
     fn close(&mut self, sink: &mut Sink<'_>) {
-        let Some(Open { kind, input }) = self.open.take() else { return };
+        let Some(Open { kind, input, index: _, signed: _ }) = self.open.take() else { return };
         match (kind, input) {
             (Kind::Call, Some(input)) => self.delta(Delta::Arguments(Text::from(input)), sink),
             (Kind::Json, Some(input)) => self.delta(Delta::Text(Text::from(input)), sink),
@@ -266,7 +294,11 @@ impl Reader {
         }
     }
 
-    fn signature(&self, data: Option<Text<'_>>, sink: &mut Sink<'_>) {
+    fn signature(&mut self, data: Option<Text<'_>>, sink: &mut Sink<'_>) {
+        if let Some(open) = self.open.as_mut().filter(|_| data.as_ref().is_some_and(|data| !data.is_empty()))
+        {
+            open.signed = true;
+        }
         if let Some(data) = data.filter(|data| !data.is_empty() && *data != UNSIGNED) {
             self.delta(Delta::Signature(Signature { owner: Protocol::Anthropic, data }), sink);
         }

@@ -8,7 +8,7 @@ use super::wire::Block;
 use crate::codec::{Protocol, StreamEncoder, View};
 use crate::event::{Delta, PartHead, StreamEvent};
 use crate::request::{Signature, UNSIGNED};
-use crate::response::{Finish, Usage};
+use crate::response::{Finish, FinishReason, Usage};
 use crate::text::Text;
 
 pub struct Encoder {
@@ -18,6 +18,18 @@ pub struct Encoder {
     open: Open,
     usage: Usage,
     refused: bool,
+    end: End,
+}
+
+/// How far the stream has come.
+#[derive(Clone, Copy, PartialEq)]
+pub enum End {
+    /// `message_start` is missing yet.
+    Before,
+    Open,
+    /// `message_delta` told why it ends.
+    Told,
+    Over,
 }
 
 enum Open {
@@ -34,7 +46,7 @@ enum Open {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub enum Kind {
     Text,
     Thinking,
     Call,
@@ -50,10 +62,21 @@ impl Encoder {
             open: Open::Nothing,
             usage: Usage::default(),
             refused: false,
+            end: End::Before,
         }
     }
 
+    /// Goes on after a provider's own events. `block`: the one that is open, by its index.
+    pub fn after(view: &View, usage: Usage, block: Option<(u32, Kind)>, end: End) -> Self {
+        let (blocks, open) = match block {
+            None => (0, Open::Nothing),
+            Some((index, kind)) => (index, Open::Block { kind, signature: None }),
+        };
+        Encoder { blocks, open, usage, end, ..Encoder::new(view) }
+    }
+
     fn start(&mut self, id: &str, model: &str, out: &mut Vec<u8>) {
+        self.end = End::Open;
         let id = shown_id(id, &self.view);
         let model = if model.is_empty() { &self.view.model } else { model };
         let message = Started {
@@ -161,12 +184,20 @@ impl Encoder {
         let delta = Ended { stop_reason, stop_sequence: finish.stop_sequence.as_deref() };
         let usage = ShownUsage::of(&self.usage);
         frame("message_delta", &MessageDelta { kind: "message_delta", delta, usage }, out);
+        self.close(out);
+    }
+
+    fn close(&mut self, out: &mut Vec<u8>) {
         frame("message_stop", &MessageStop { kind: "message_stop" }, out);
+        self.end = End::Over;
     }
 }
 
 impl StreamEncoder for Encoder {
     fn event(&mut self, event: &StreamEvent<'_>, out: &mut Vec<u8>) {
+        if self.end == End::Over {
+            return;
+        }
         match event {
             StreamEvent::Start { id, model } => self.start(id, model, out),
             StreamEvent::PartStart { index: _, part } => self.part(part, out),
@@ -178,8 +209,24 @@ impl StreamEncoder for Encoder {
                 out.extend_from_slice(b"event: error\ndata: ");
                 out.extend_from_slice(&error::encode(failure));
                 out.extend_from_slice(b"\n\n");
+                self.end = End::Over;
             }
         }
+    }
+
+    fn stop(&mut self, usage: &Usage, out: &mut Vec<u8>) {
+        match self.end {
+            End::Over => return,
+            End::Told => return self.close(out),
+            End::Open => {}
+            End::Before => {
+                self.usage.update(&Usage { output: None, ..*usage });
+                self.start("", "", out);
+            }
+        }
+        self.end_part(out);
+        self.usage.update(usage);
+        self.finish(&Finish::of(FinishReason::Length), out);
     }
 }
 

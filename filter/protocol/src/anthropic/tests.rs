@@ -192,7 +192,7 @@ fn an_own_request_comes_back_as_it_was() {
 #[test]
 fn only_the_model_is_edited() {
     let body = "{ \"model\" : \"a\", \"messages\": [] }";
-    let edits = |model| SameProtocol { model, add_usage: true, others: false };
+    let edits = |model| SameProtocol { model, add_usage: true, ..SameProtocol::default() };
     assert_eq!(Anthropic.edit_request(body, &Dialect::STANDARD, &edits(None)), None);
     let edited = Anthropic.edit_request(body, &Dialect::STANDARD, &edits(Some("b"))).unwrap();
     assert_eq!(String::from_utf8(edited).unwrap(), body.replace("\"a\"", "\"b\""));

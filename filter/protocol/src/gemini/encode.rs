@@ -7,7 +7,7 @@ use crate::gemini::request::{GENERATION, TOOL_CONFIG};
 use crate::gemini::turns;
 use crate::request::{
     Effort, Output, Part, PartKind, Reasoning, ReasoningAmount, Request, Sampling, Source, Tool, ToolChoice,
-    begun_answer,
+    begun_answer, budget_below,
 };
 use crate::text::Extras;
 
@@ -125,7 +125,7 @@ pub fn encode(request: &Request<'_>, model: &str, list: &mut Vec<Loss>) -> Vec<u
     json.key("generationConfig").open(b'{');
     encode_sampling(sampling, family, &mut json, &mut losses);
     encode_output(output, &mut json, &mut losses);
-    encode_reasoning(reasoning, family, &mut json, &mut losses);
+    encode_reasoning(reasoning, sampling.max_output_tokens, family, &mut json, &mut losses);
     nested(GENERATION, extras, &mut json, &mut losses);
     json.close(b'}');
     if json.out.ends_with(b"\"generationConfig\":{}") {
@@ -332,7 +332,14 @@ fn encode_output(output: &Output<'_>, json: &mut Json<'_>, losses: &mut Losses<'
     }
 }
 
-fn encode_reasoning(reasoning: &Reasoning, family: &Family, json: &mut Json<'_>, losses: &mut Losses<'_>) {
+/// `limit`: the output limit, on which Gemini counts thoughts too.
+fn encode_reasoning(
+    reasoning: &Reasoning,
+    limit: Option<u64>,
+    family: &Family,
+    json: &mut Json<'_>,
+    losses: &mut Losses<'_>,
+) {
     let Reasoning { amount, show } = reasoning;
     if *amount == ReasoningAmount::Unset && show.is_none() {
         return;
@@ -344,13 +351,15 @@ fn encode_reasoning(reasoning: &Reasoning, family: &Family, json: &mut Json<'_>,
         return;
     }
     json.key("thinkingConfig").open(b'{');
+    // A client of Gemini's own says what it wants; Google refuses no budget for the limit beside it.
+    let limit = limit.filter(|_| !losses.own);
     let exact = match family.thinking {
         Thinking::No => true,
-        Thinking::Budget { least, most, off } => encode_budget(amount, least, most, off, json),
+        Thinking::Budget { least, most, off } => encode_budget(amount, limit, least, most, off, json),
         Thinking::Level { minimal, medium } => encode_level(amount, minimal, medium, json),
     };
     if !exact {
-        losses.tell(Field::Reasoning, "this model takes the nearest amount of thinking that it has");
+        losses.tell(Field::Reasoning, "this model takes the nearest amount of thinking that it has room for");
     }
     // Whoever asks for thinking may see it; thoughts cost nothing beyond the thinking itself.
     let asked = !matches!(amount, ReasoningAmount::Unset | ReasoningAmount::Off);
@@ -367,29 +376,34 @@ fn encode_reasoning(reasoning: &Reasoning, family: &Family, json: &mut Json<'_>,
 }
 
 /// Whether the model can do just what was asked.
-fn encode_budget(amount: &ReasoningAmount, least: u64, most: u64, off: bool, json: &mut Json<'_>) -> bool {
-    let tokens = match amount {
+fn encode_budget(
+    amount: &ReasoningAmount,
+    limit: Option<u64>,
+    least: u64,
+    most: u64,
+    off: bool,
+    json: &mut Json<'_>,
+) -> bool {
+    let none = if off { 0 } else { least };
+    let (asked, wanted) = match amount {
         ReasoningAmount::Unset => return true,
-        ReasoningAmount::Off => {
-            if off {
-                0
-            } else {
-                least
-            }
-        }
         ReasoningAmount::Adaptive => {
             json.key("thinkingBudget").show(-1);
             return true;
         }
-        ReasoningAmount::Effort(effort) => effort.budget().clamp(least, most),
-        ReasoningAmount::Budget(tokens) => (*tokens).clamp(least, most),
+        ReasoningAmount::Off => (0, none),
+        ReasoningAmount::Effort(effort) => {
+            let wanted = effort.budget().clamp(least, most);
+            (wanted, wanted)
+        }
+        ReasoningAmount::Budget(tokens) => (*tokens, (*tokens).clamp(least, most)),
+    };
+    let tokens = match limit {
+        Some(limit) if wanted > none => budget_below(limit, wanted, least).unwrap_or(none),
+        _ => wanted,
     };
     json.key("thinkingBudget").show(tokens);
-    match amount {
-        ReasoningAmount::Off => off,
-        ReasoningAmount::Budget(asked) => *asked == tokens,
-        ReasoningAmount::Unset | ReasoningAmount::Adaptive | ReasoningAmount::Effort(_) => true,
-    }
+    tokens == asked
 }
 
 /// Whether the model can do just what was asked. These models decide by themselves when nothing is said.

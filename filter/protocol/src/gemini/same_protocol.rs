@@ -2,14 +2,21 @@
 
 use crate::codec::{Protocol, SameProtocol};
 use crate::gemini::signature::uncarried;
+use crate::gemini::wire::Number;
 use crate::raw::{Edit, Item, RawObject, each};
 use crate::text::Text;
 
+/// The settings and the output limit in them, in the spellings that Google takes; the first of each is written where
+/// the client wrote none.
+const SETTINGS: [&str; 2] = ["generationConfig", "generation_config"];
+const LIMIT: [&str; 2] = ["maxOutputTokens", "max_output_tokens"];
+
 /// The model stands in the path; only where the body repeats it, it is edited there too. Signatures of another
-/// protocol's provider, which answered an earlier turn, would be corrupted ones to Gemini.
+/// protocol's provider, which answered an earlier turn, would be corrupted ones to Gemini. A thinking budget may stay
+/// where it is: no document or recording has Google refuse one for the output limit, on which thoughts are counted.
 pub fn edit(body: &str, edits: &SameProtocol<'_>) -> Option<Vec<u8>> {
-    let SameProtocol { model, add_usage: _, others } = *edits;
-    if model.is_none() && !others {
+    let SameProtocol { model, add_usage: _, others, output_limit } = *edits;
+    if model.is_none() && !others && output_limit.is_none() {
         return None;
     }
     let object = RawObject::parse(body)?;
@@ -19,10 +26,37 @@ pub fn edit(body: &str, edits: &SameProtocol<'_>) -> Option<Vec<u8>> {
         (old != new).then_some(new)
     });
     let contents = object.get("contents").filter(|_| others).and_then(|list| each(list, content));
-    let mut changes = Vec::with_capacity(2);
+    let settings = output_limit.and_then(|limit| limited(&object, limit));
+    let mut changes = Vec::with_capacity(3);
     changes.extend(model.as_deref().map(|model| Edit::Set("model", model)));
     changes.extend(contents.as_deref().map(|contents| Edit::Set("contents", contents)));
+    changes.extend(settings.as_ref().map(|(name, settings)| Edit::Set(name, settings)));
     (!changes.is_empty()).then(|| object.edit(&changes).into_bytes())
+}
+
+/// The settings with the output limit brought down; `None`: it is low enough.
+fn limited(object: &RawObject<'_>, limit: u64) -> Option<(&'static str, String)> {
+    let name = spelling(SETTINGS, object);
+    let Some(settings) = object.get(name).and_then(RawObject::parse) else {
+        let [member, _] = LIMIT;
+        return Some((name, format!("{{\"{member}\":{limit}}}")));
+    };
+    let member = spelling(LIMIT, &settings);
+    let asked = settings.get(member).and_then(|json| serde_json::from_str::<Option<Number>>(json).ok()?);
+    if asked.and_then(Number::count).is_some_and(|asked| asked <= limit) {
+        return None;
+    }
+    Some((name, settings.edit(&[Edit::Set(member, &limit.to_string())])))
+}
+
+/// The spelling with a value, or else one that is there.
+fn spelling(names: [&'static str; 2], object: &RawObject<'_>) -> &'static str {
+    let [first, second] = names;
+    let said = |name: &str| object.get(name).is_some_and(|json| json != "null");
+    match (said(first), said(second), object.get(first), object.get(second)) {
+        (false, true, ..) | (false, false, None, Some(_)) => second,
+        _ => first,
+    }
 }
 
 /// A content without other providers' signatures; none at all if there was nothing else.
@@ -62,12 +96,41 @@ mod tests {
         let body = format!(
             r#"{{"contents": [{{"role":"model","parts":[{{"text":"a","thought":true,"thoughtSignature":"{other}"}}, {{"text":"b","thoughtSignature":"own="}},{{"text":"","thoughtSignature":"{other}"}}]}}]}}"#
         );
-        let edits = SameProtocol { model: None, add_usage: false, others: true };
+        let edits = SameProtocol { others: true, ..SameProtocol::default() };
         let edited = edit(&body, &edits).map(|bytes| String::from_utf8(bytes).unwrap()).unwrap();
         assert_eq!(
             edited,
             r#"{"contents": [{"role":"model","parts":[{"text":"a","thought":true},{"text":"b","thoughtSignature":"own="}]}]}"#
         );
         assert_eq!(edit(&edited, &edits), None);
+    }
+
+    #[test]
+    fn the_output_limit_keeps_the_clients_spelling() {
+        let edits = SameProtocol { output_limit: Some(9), ..SameProtocol::default() };
+        let limited = |body: &str| edit(body, &edits).map(|bytes| String::from_utf8(bytes).unwrap());
+        for (body, expected) in [
+            (r#"{"contents": []}"#, r#"{"generationConfig":{"maxOutputTokens":9},"contents": []}"#),
+            (r#"{"generation_config": null}"#, r#"{"generation_config": {"maxOutputTokens":9}}"#),
+            (r#"{"generation_config":{}}"#, r#"{"generation_config":{"maxOutputTokens":9}}"#),
+            (r#"{"generationConfig":{ "x":1 }}"#, r#"{"generationConfig":{"maxOutputTokens":9, "x":1 }}"#),
+            (
+                r#"{"generationConfig":{"maxOutputTokens" : 10}}"#,
+                r#"{"generationConfig":{"maxOutputTokens" : 9}}"#,
+            ),
+            (
+                r#"{"generationConfig":{"max_output_tokens":"10","maxOutputTokens":null}}"#,
+                r#"{"generationConfig":{"max_output_tokens":9,"maxOutputTokens":null}}"#,
+            ),
+            (
+                r#"{"generation_config":{"max_output_tokens":10.0,"thinkingConfig":{"thinkingBudget":500}}}"#,
+                r#"{"generation_config":{"max_output_tokens":9,"thinkingConfig":{"thinkingBudget":500}}}"#,
+            ),
+        ] {
+            assert_eq!(limited(body).as_deref(), Some(expected), "{body}");
+        }
+        for low in ["9", "\"9\"", "9.0", "0"] {
+            assert_eq!(limited(&format!(r#"{{"generation_config":{{"maxOutputTokens":{low}}}}}"#)), None);
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! A Gemini stream → events: SSE (`alt=sse`), one JSON array (without it), or the plain JSON body of an error,
 //! which Google sends as `text/event-stream` too.
 
-use crate::codec::StreamDecoder;
+use crate::choices::Choices;
+use crate::codec::{StreamDecoder, StreamEncoder, View};
 use crate::error::{ApiError, body};
 use crate::event::{Delta, PartHead, Sink, StreamEvent};
 use crate::gemini::answer::{Answer, CallIds, blocked, failure, finish, read_part};
+use crate::gemini::stream_out::Encoder;
+use crate::gemini::wire::Number;
 use crate::request::{Part, PartKind, Signature};
 use crate::response::{Finish, FinishReason, Usage};
 use crate::sse::{Frame, LARGEST_FRAME, Parser};
@@ -77,6 +80,32 @@ impl StreamDecoder for Decoder {
         }
         chunks.end(sink);
     }
+
+    fn usage(&self) -> Usage {
+        self.chunks.usage
+    }
+
+    fn encoder(&self, view: &View) -> Box<dyn StreamEncoder> {
+        let Chunks { started, over, id, model, usage, finish, others, .. } = &self.chunks;
+        let sse = match &self.framing {
+            Framing::Unknown => view.sse,
+            Framing::Sse(_) => true,
+            Framing::Json(objects) if *over || (*started && (objects.closed || !objects.array)) => {
+                return Box::new(Encoder::over(view));
+            }
+            Framing::Json(_) => false,
+        };
+        Box::new(match (*over, *started) {
+            (true, _) => Encoder::over(view),
+            (false, false) => Encoder::new(&View { sse, ..view.clone() }),
+            (false, true) => {
+                let model = if model.is_empty() { &view.model } else { model };
+                let first = finish.is_none().then_some(0);
+                let unfinished = first.into_iter().chain(others.unfinished()).collect();
+                Encoder::after(sse, id, model, *usage, unfinished)
+            }
+        })
+    }
 }
 
 /// Finds the objects in a JSON array (or one object alone) as its bytes come.
@@ -143,6 +172,9 @@ enum Open {
 #[derive(Default)]
 struct Chunks {
     started: bool,
+    id: String,
+    model: String,
+    others: Choices,
     /// `Finish` or `Failed` is out.
     over: bool,
     /// The bytes have ended: what cannot be read now was cut off.
@@ -192,7 +224,9 @@ impl Chunks {
             self.started = true;
             let id = answer.response_id.unwrap_or_default();
             self.ids = CallIds::new(&id, chunk);
-            sink(&StreamEvent::Start { id, model: answer.model_version.unwrap_or_default() });
+            let model = answer.model_version.unwrap_or_default();
+            (self.id, self.model) = (id.to_string(), model.to_string());
+            sink(&StreamEvent::Start { id, model });
         }
         if let Some(usage) = &answer.usage_metadata {
             self.usage.update(&usage.usage());
@@ -201,10 +235,14 @@ impl Chunks {
             self.finish = Some((FinishReason::ContentFilter, raw));
         }
         // Of several candidates the first: nobody else's client can ask for more.
-        let first = |index: Option<i64>| index.unwrap_or(0) == 0;
         for candidate in answer.candidates.into_iter().flatten() {
-            if !first(candidate.index.and_then(|index| index.integer())) {
-                continue;
+            match candidate.index.map_or(Some(0), Number::count) {
+                Some(0) => {}
+                Some(index) => {
+                    self.others.note(index, candidate.finish_reason.as_ref().and_then(finish).is_some());
+                    continue;
+                }
+                None => continue,
             }
             if let Some(error) = failure(&candidate) {
                 return self.fail(error, sink);

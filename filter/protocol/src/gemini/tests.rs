@@ -384,7 +384,11 @@ fn paths_and_bodies_name_the_model() {
         "/v1beta/models/tunedModels%2F..%2Fx:generateContent"
     );
     let edit = |body: &str, model| {
-        Gemini.edit_request(body, &Dialect::STANDARD, &SameProtocol { model, add_usage: true, others: false })
+        Gemini.edit_request(
+            body,
+            &Dialect::STANDARD,
+            &SameProtocol { model, add_usage: true, ..SameProtocol::default() },
+        )
     };
     assert_eq!(edit(r#"{"contents":[]}"#, Some("b")), None);
     assert_eq!(edit(r#"{"model":"a"}"#, None), None);

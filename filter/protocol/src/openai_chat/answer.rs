@@ -19,6 +19,9 @@ pub struct Answer<'a> {
     pub id: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub model: Option<Text<'a>>,
+    /// A number, as far as anybody asks.
+    #[serde(borrow, default)]
+    pub created: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub choices: Option<Vec<Choice<'a>>>,
     #[serde(default)]

@@ -4,7 +4,7 @@ use memchr::memmem;
 
 use crate::codec::StreamFilter;
 use crate::raw::{Edit, RawObject};
-use crate::sse::{LARGEST_FRAME, is_whole};
+use crate::sse::{LARGEST_FRAME, event_end, is_whole};
 
 /// What OpenAI writes in every chunk but the last when usage was asked for. Within a JSON string the quotes would be
 /// escaped, so these bytes are a member wherever they stand.
@@ -42,19 +42,6 @@ impl StreamFilter for HideUsage {
             event(&self.held, out);
         }
         self.held.clear();
-    }
-}
-
-/// The place after the next blank line. Lines end in LF or CRLF; no provider was seen to use CR alone.
-fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    loop {
-        at += memchr::memchr(b'\n', bytes.get(at..)?)? + 1;
-        match bytes.get(at..)? {
-            [b'\n', ..] => return Some(at + 1),
-            [b'\r', b'\n', ..] => return Some(at + 2),
-            _ => {}
-        }
     }
 }
 

@@ -16,6 +16,10 @@ use crate::request::{At, Part, PartKind, Signature};
 use crate::text::Text;
 
 const OWN: Protocol = Protocol::OpenAiChat;
+/// The least budget of reasoning, which the output limit must exceed: "used directly with a minimum of 1024 tokens",
+/// "max_tokens must be strictly higher than the reasoning budget" (openrouter.ai, "Reasoning tokens").
+pub const LEAST_BUDGET: u64 = 1024;
+
 /// Marks an entry whose data signs the message's text (Gemini signs any part).
 const TEXT_SIGNATURE: &str = "attache-text";
 

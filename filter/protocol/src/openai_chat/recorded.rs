@@ -245,7 +245,7 @@ fn spoiled_bytes_never_panic() {
                 let _ = OpenAiChat.edit_request(
                     text,
                     &Dialect::STANDARD,
-                    &SameProtocol { model: Some("x"), add_usage: true, others: true },
+                    &SameProtocol { model: Some("x"), add_usage: true, others: true, output_limit: Some(50) },
                 );
                 if let Ok(request) = OpenAiChat.decode_request(&Line::default(), text) {
                     let _ = OpenAiChat.encode_request(&request, &Dialect::STANDARD, "m", &mut Vec::new());

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use super::json::Object;
-use super::{message_encode, models, schema};
+use super::{message_encode, models, reasoning, schema};
 use crate::codec::{Field, Loss, Protocol};
 use crate::dialect::{Dialect, MaxTokens, ReasoningStyle};
 use crate::request::{
-    Effort, Function, Output, Reasoning, ReasoningAmount, Request, Sampling, Tool, ToolChoice,
+    Effort, Function, Output, Reasoning, ReasoningAmount, Request, Sampling, Tool, ToolChoice, budget_below,
 };
 use crate::text::{Raw, Text};
 
@@ -60,7 +60,14 @@ pub fn encode(request: &Request<'_>, dialect: &Dialect, model: &str, losses: &mu
     message_encode::encode(messages, ask_json, &mut object, &mut target);
     write_tools(tools, tool_choice.as_ref(), &mut object, &mut target);
     write_parallel(*parallel_tool_calls, !tools.is_empty(), &mut object, &mut target);
-    let reasons = write_reasoning(reasoning, !tools.is_empty(), extras, &mut object, &mut target);
+    let reasons = write_reasoning(
+        reasoning,
+        sampling.max_output_tokens,
+        !tools.is_empty(),
+        extras,
+        &mut object,
+        &mut target,
+    );
     write_sampling(sampling, reasons, &mut object, &mut target);
     write_output(output, extras, &mut object, &mut target);
     match user {
@@ -214,6 +221,7 @@ fn write_function(tool: &Function<'_>, mut object: Object<'_>, target: &mut Targ
 /// Returns whether the model will reason, as far as that decides about sampling.
 fn write_reasoning(
     reasoning: &Reasoning,
+    limit: Option<u64>,
     tools: bool,
     extras: &crate::text::Extras<'_>,
     object: &mut Object<'_>,
@@ -233,16 +241,24 @@ fn write_reasoning(
             asked
         }
         ReasoningStyle::Object => {
+            let budget = match amount {
+                ReasoningAmount::Budget(tokens) => budget(*tokens, limit, target),
+                ReasoningAmount::Unset
+                | ReasoningAmount::Off
+                | ReasoningAmount::Adaptive
+                | ReasoningAmount::Effort(_) => None,
+            };
+            let asked = asked && (budget.is_some() || !matches!(amount, ReasoningAmount::Budget(_)));
             if !asked && show.is_none() {
                 return false;
             }
             let mut wire = object.object("reasoning");
             match amount {
                 ReasoningAmount::Unset => {}
+                ReasoningAmount::Budget(_) => wire.set_some("max_tokens", budget),
                 ReasoningAmount::Off => wire.set("enabled", &false),
                 ReasoningAmount::Adaptive => wire.set("enabled", &true),
                 ReasoningAmount::Effort(effort) => wire.set("effort", models::word(*effort)),
-                ReasoningAmount::Budget(tokens) => wire.set("max_tokens", tokens),
             }
             wire.set_some("exclude", show.map(|show| !show));
             if target.own() {
@@ -253,6 +269,20 @@ fn write_reasoning(
         }
         ReasoningStyle::Effort => write_effort(amount, *show, tools, object, target),
     }
+}
+
+/// The budget that the output limit has room for.
+fn budget(tokens: u64, limit: Option<u64>, target: &mut Target<'_>) -> Option<u64> {
+    let Some(limit) = limit.filter(|_| !target.own()) else { return Some(tokens) };
+    let less = budget_below(limit, tokens, reasoning::LEAST_BUDGET);
+    match less {
+        None => target.lose(Field::Reasoning, "there is no room below the output limit"),
+        Some(less) if less < tokens => {
+            target.lose(Field::Reasoning, "lowered: it must lie below the output limit")
+        }
+        Some(_) => {}
+    }
+    less
 }
 
 /// Returns whether the model will reason.

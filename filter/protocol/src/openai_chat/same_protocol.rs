@@ -1,25 +1,30 @@
 //! The named edits of a request whose client and provider both speak this protocol; every other byte stays.
 //!
-//! Beside model and usage these are a dialect's own spellings of what the client wrote in OpenAI's, for a provider
-//! would refuse or overlook it. Their members are looked for only where the body has the word at all.
+//! Beside model, usage and the output limit these are a dialect's own spellings of what the client wrote in OpenAI's, for
+//! a provider would refuse or overlook it. Their members are looked for only where the body has the word at all.
 
 use memchr::memmem;
 
+use super::reasoning::LEAST_BUDGET;
 use crate::codec::SameProtocol;
 use crate::dialect::{Dialect, MaxTokens};
 use crate::raw::{Edit, Item, RawObject, each};
+use crate::request::budget_below;
 use crate::text::Text;
 
+/// The spellings of the output limit, the newer one first.
+const LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
+
 pub fn edit(body: &str, dialect: &Dialect, edits: &SameProtocol<'_>) -> Option<Vec<u8>> {
-    let SameProtocol { model, add_usage, others } = *edits;
+    let SameProtocol { model, add_usage, others, output_limit } = *edits;
     let has = |word: &str| memmem::find(body.as_bytes(), word.as_bytes()).is_some();
     let add_usage = add_usage && !dialect.no_stream_options;
-    let limit = dialect.max_tokens == MaxTokens::MaxTokens && has("\"max_completion_tokens\"");
+    let renamed = dialect.max_tokens == MaxTokens::MaxTokens && has("\"max_completion_tokens\"");
     let seed = dialect.random_seed && has("\"seed\"");
     let messages = others
         || (dialect.no_developer_role && has("\"developer\""))
         || (dialect.nine_character_ids && has("\"tool_call_id\""));
-    if model.is_none() && !(add_usage || limit || seed || messages) {
+    if model.is_none() && output_limit.is_none() && !(add_usage || renamed || seed || messages) {
         return None;
     }
     let object = RawObject::parse(body)?;
@@ -30,18 +35,69 @@ pub fn edit(body: &str, dialect: &Dialect, edits: &SameProtocol<'_>) -> Option<V
     } else {
         None
     };
+    let limits = match (output_limit, renamed) {
+        (None, false) => Vec::new(),
+        (limit, _) => limits(&object, dialect, limit),
+    };
+    let thinking = output_limit.and_then(|limit| below(&object, limit));
     let mut changes = Vec::with_capacity(4);
     changes.extend(model.as_deref().map(|model| Edit::Set("model", model)));
     changes.extend(options.as_deref().map(|options| Edit::Set("stream_options", options)));
     changes.extend(messages.as_deref().map(|messages| Edit::Set("messages", messages)));
-    for (wanted, from, to) in [(limit, "max_completion_tokens", "max_tokens"), (seed, "seed", "random_seed")]
-    {
-        if let Some(value) = object.get(from).filter(|_| wanted) {
-            changes.push(Edit::Remove(from));
-            changes.extend((value != "null").then_some(Edit::Set(to, value)));
-        }
+    changes.extend(limits.iter().map(|(name, limit)| match limit {
+        Some(limit) => Edit::Set(name, limit),
+        None => Edit::Remove(name),
+    }));
+    changes.extend(thinking.as_deref().map(|thinking| match thinking {
+        "{}" => Edit::Remove("reasoning"),
+        thinking => Edit::Set("reasoning", thinking),
+    }));
+    if let Some(value) = object.get("seed").filter(|_| seed) {
+        changes.push(Edit::Remove("seed"));
+        changes.extend((value != "null").then_some(Edit::Set("random_seed", value)));
     }
     (!changes.is_empty()).then(|| object.edit(&changes).into_bytes())
+}
+
+/// The output limits as they are to be: in the spellings that the client used, in the dialect's where it used none or one
+/// that is not known there. `None`: the member goes. What stays as it is, is not named.
+fn limits(
+    object: &RawObject<'_>,
+    dialect: &Dialect,
+    limit: Option<u64>,
+) -> Vec<(&'static str, Option<String>)> {
+    let said = |name: &str| object.get(name).filter(|json| *json != "null");
+    let within = |json: &str| match (limit, json.parse::<u64>()) {
+        (None, _) => json.to_owned(),
+        (Some(limit), Ok(asked)) if asked <= limit => json.to_owned(),
+        (Some(limit), _) => limit.to_string(),
+    };
+    let [newer, older] = LIMITS;
+    let mut found = Vec::with_capacity(2);
+    if dialect.max_tokens == MaxTokens::MaxTokens {
+        found.extend(object.get(newer).map(|_| (newer, None)));
+        let asked = said(newer).or(said(older)).map(within);
+        found.extend(asked.or(limit.map(|limit| limit.to_string())).map(|limit| (older, Some(limit))));
+    } else {
+        found.extend(LIMITS.iter().filter_map(|name| Some((*name, Some(within(said(name)?))))));
+        if found.is_empty() {
+            found.extend(limit.map(|limit| (newer, Some(limit.to_string()))));
+        }
+    }
+    found.retain(|(name, limit)| limit.is_none() || object.get(name) != limit.as_deref());
+    found
+}
+
+/// OpenRouter's `reasoning` with a budget below the output limit, or with none where nothing lies below.
+fn below(object: &RawObject<'_>, limit: u64) -> Option<String> {
+    let count = |object: &RawObject<'_>, name: &str| object.get(name)?.parse::<u64>().ok();
+    let reasoning = RawObject::parse(object.get("reasoning")?)?;
+    let budget = count(&reasoning, "max_tokens").filter(|budget| *budget >= limit)?;
+    let most = LIMITS.iter().filter_map(|name| count(object, name)).fold(limit, u64::min);
+    Some(match budget_below(most, budget, LEAST_BUDGET) {
+        Some(less) => reasoning.edit(&[Edit::Set("max_tokens", &less.to_string())]),
+        None => reasoning.edit(&[Edit::Remove("max_tokens")]),
+    })
 }
 
 /// `stream_options` that asks for usage, with what else the client wrote there; `None`: it does already.
@@ -110,10 +166,57 @@ fn nine(id: &str) -> String {
 mod tests {
     use super::*;
 
-    const NOTHING: SameProtocol<'_> = SameProtocol { model: None, add_usage: false, others: false };
-
     fn edited(body: &str, dialect: Dialect) -> Option<String> {
-        edit(body, &dialect, &NOTHING).map(|bytes| String::from_utf8(bytes).unwrap())
+        edit(body, &dialect, &SameProtocol::default()).map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    fn limited(body: &str, dialect: Dialect, limit: u64) -> Option<String> {
+        let edits = SameProtocol { output_limit: Some(limit), ..SameProtocol::default() };
+        edit(body, &dialect, &edits).map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn the_output_limit_keeps_the_clients_spelling() {
+        let older = Dialect { max_tokens: MaxTokens::MaxTokens, ..Dialect::STANDARD };
+        let cases = [
+            (r#"{"a": 1}"#, r#"{"max_completion_tokens":9,"a": 1}"#, r#"{"max_tokens":9,"a": 1}"#),
+            (r#"{ "max_tokens" : 10 }"#, r#"{ "max_tokens" : 9 }"#, r#"{ "max_tokens" : 9 }"#),
+            (
+                r#"{ "max_completion_tokens": 10 }"#,
+                r#"{ "max_completion_tokens": 9 }"#,
+                r#"{"max_tokens":9 }"#,
+            ),
+            (
+                r#"{"max_tokens":8, "max_completion_tokens":99}"#,
+                r#"{"max_tokens":8, "max_completion_tokens":9}"#,
+                r#"{"max_tokens":9}"#,
+            ),
+            (
+                r#"{"max_tokens":null,"max_completion_tokens":null}"#,
+                r#"{"max_tokens":null,"max_completion_tokens":9}"#,
+                r#"{"max_tokens":9}"#,
+            ),
+            (r#"{"max\u005ftokens":10}"#, r#"{"max\u005ftokens":9}"#, r#"{"max\u005ftokens":9}"#),
+        ];
+        for (body, standard, other) in cases {
+            assert_eq!(limited(body, Dialect::STANDARD, 9).as_deref(), Some(standard), "{body}");
+            assert_eq!(limited(body, older, 9).as_deref(), Some(other), "{body}");
+        }
+        assert_eq!(limited(r#"{"max_tokens":9}"#, older, 9), None);
+        assert_eq!(limited(r#"{"max_tokens":9,"max_completion_tokens":1}"#, Dialect::STANDARD, 9), None);
+    }
+
+    #[test]
+    fn a_budget_of_reasoning_lies_below_the_output_limit() {
+        let body =
+            |limit: u64, reasoning: &str| format!(r#"{{"max_tokens":{limit},"reasoning":{reasoning}}}"#);
+        let check =
+            |reasoning: &str, limit| limited(&body(8000, reasoning), Dialect::STANDARD, limit).unwrap();
+        assert_eq!(check(r#"{"max_tokens": 4000}"#, 4001), body(4001, r#"{"max_tokens": 4000}"#));
+        assert_eq!(check(r#"{"max_tokens": 4000}"#, 4000), body(4000, r#"{"max_tokens": 2976}"#));
+        assert_eq!(check(r#"{"max_tokens": 4000}"#, 1000), r#"{"max_tokens":1000}"#);
+        assert_eq!(check(r#"{"max_tokens": 4000,"exclude":true}"#, 1000), body(1000, r#"{"exclude":true}"#));
+        assert_eq!(check(r#"{"effort":"high"}"#, 1000), body(1000, r#"{"effort":"high"}"#));
     }
 
     #[test]
@@ -137,7 +240,7 @@ mod tests {
     fn thinking_of_other_providers_is_taken_out() {
         let body = r#"{"messages": [{"role":"assistant", "reasoning_content":"a","reasoning_details":[{"type":"reasoning.text","signature":"attache-anthropic:s"}],"tool_calls":[{"id":"c","extra_content":{"google":{"thought_signature":"attache-anthropic:s"}}}]}, {"role":"assistant","reasoning_content":"own"}]}"#;
         let expected = r#"{"messages": [{"role":"assistant","tool_calls":[{"id":"c"}]},{"role":"assistant","reasoning_content":"own"}]}"#;
-        let edits = SameProtocol { others: true, ..NOTHING };
+        let edits = SameProtocol { others: true, ..SameProtocol::default() };
         let found = edit(body, &Dialect::STANDARD, &edits).unwrap();
         assert_eq!(String::from_utf8(found).unwrap(), expected);
         assert_eq!(edit(expected, &Dialect::STANDARD, &edits), None);

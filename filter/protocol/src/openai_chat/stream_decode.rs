@@ -1,8 +1,10 @@
 //! A provider's chunks → events.
 
 use super::answer::{Answer, Call, CallFunction, Choice, Said, call_signature, content_parts, finish_reason};
+use super::stream_encode::{Encoder, End};
 use super::{reasoning, response};
-use crate::codec::StreamDecoder;
+use crate::choices::Choices;
+use crate::codec::{StreamDecoder, StreamEncoder, View};
 use crate::error::{ApiError, body};
 use crate::event::{Delta, PartHead, Sink, StreamEvent};
 use crate::request::{PartKind, Signature};
@@ -81,6 +83,25 @@ impl StreamDecoder for Decoder {
         }
         chunks.done(sink);
     }
+
+    fn usage(&self) -> Usage {
+        self.chunks.usage
+    }
+
+    fn encoder(&self, view: &View) -> Box<dyn StreamEncoder> {
+        let Chunks { ended, started, id, model, created, others, finish, reopened, usage_told, .. } =
+            &self.chunks;
+        if !*started && !*ended {
+            return Box::new(Encoder::new(view));
+        }
+        let end = match (*ended, finish.is_some() && !*reopened) {
+            (true, _) => End::Over,
+            (false, true) => End::Told { usage: *usage_told },
+            (false, false) => End::Open,
+        };
+        let view = View { now: created.unwrap_or(view.now), ..view.clone() };
+        Box::new(Encoder::after(view, id, model, end, others.unfinished().collect()))
+    }
 }
 
 /// What of the answer has been seen.
@@ -92,6 +113,8 @@ struct Chunks {
     started: bool,
     id: String,
     model: String,
+    created: Option<u64>,
+    others: Choices,
     /// Index of the next part.
     next: u32,
     inside: Inside,
@@ -103,6 +126,8 @@ struct Chunks {
     /// More has come after the finish reason: without `[DONE]`, the end of the bytes is not the end of the answer.
     reopened: bool,
     usage: Usage,
+    /// Usage came with the finish reason or after it.
+    usage_told: bool,
 }
 
 /// Whether a part has been started and not ended.
@@ -167,20 +192,24 @@ impl Chunks {
         if let Some(usage) = answer.usage() {
             self.usage.update(&usage);
         }
+        let told = answer.usage.is_some();
         let choices = answer.choices.unwrap_or_default();
         // Azure's first chunk has no choices and empty names.
         if !self.started {
             keep(&mut self.id, answer.id.as_deref());
             keep(&mut self.model, answer.model.as_deref());
+            self.created = answer.created.and_then(|raw| raw.get().parse().ok()).or(self.created);
             if !choices.is_empty() {
                 self.start(sink);
             }
         }
         for choice in choices {
-            if choice.index.unwrap_or(0) == 0 {
-                self.choice(choice, sink)?;
+            match choice.index.unwrap_or(0) {
+                0 => self.choice(choice, sink)?,
+                index => self.others.note(index, choice.finish_reason.is_some_and(|word| !word.is_empty())),
             }
         }
+        self.usage_told |= told && self.finish.is_some();
         Ok(())
     }
 

@@ -1,11 +1,12 @@
 //! Events → chunks, as OpenAI streams them to its clients.
 
+use super::answer::finish_word;
 use super::json::{self, List, Object};
 use super::{errors, reasoning, response};
 use crate::codec::{StreamEncoder, View};
 use crate::event::{Delta, PartHead, StreamEvent};
 use crate::request::Signature;
-use crate::response::{Finish, Usage};
+use crate::response::{Finish, FinishReason, Usage};
 
 pub struct Encoder {
     view: View,
@@ -22,6 +23,20 @@ pub struct Encoder {
     unclaimed: usize,
     thought: usize,
     usage: Option<Usage>,
+    end: End,
+    /// Further choices that have begun and not finished; only a provider of this protocol has any.
+    others: Vec<u64>,
+}
+
+/// How far the stream's end has come.
+#[derive(Clone, Copy, PartialEq)]
+pub enum End {
+    Open,
+    /// The first choice has its finish reason.
+    Told {
+        usage: bool,
+    },
+    Over,
 }
 
 enum Open {
@@ -44,7 +59,16 @@ impl Encoder {
             unclaimed: 0,
             thought: 0,
             usage: None,
+            end: End::Open,
+            others: Vec::new(),
         }
+    }
+
+    /// Goes on after a provider's own chunks, with their `created` for `now`.
+    pub fn after(view: View, id: &str, model: &str, end: End, others: Vec<u64>) -> Self {
+        let mut encoder = Encoder { greeted: true, end, others, ..Encoder::new(&view) };
+        encoder.start(id, model);
+        encoder
     }
 
     fn start(&mut self, id: &str, model: &str) {
@@ -56,9 +80,19 @@ impl Encoder {
 
     /// A chunk with one delta; `write` adds the members.
     fn delta(&mut self, finish: Option<&str>, out: &mut Vec<u8>, write: impl FnOnce(&mut Object<'_>)) {
+        self.chunk(0, finish, out, write);
+    }
+
+    fn chunk(
+        &mut self,
+        index: u64,
+        finish: Option<&str>,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Object<'_>),
+    ) {
         out.extend_from_slice(&self.head);
         let mut choice = Object::open(out);
-        choice.set("index", &0);
+        choice.set("index", &index);
         let mut delta = choice.object("delta");
         if !self.greeted {
             self.greeted = true;
@@ -184,13 +218,18 @@ impl Encoder {
         self.part = Open::Text;
         let word = response::word(finish, self.calls > 0);
         self.delta(Some(word), out, |_| {});
-        if let Some(usage) = self.usage.filter(|_| self.view.include_usage) {
+        self.close(self.view.include_usage, out);
+    }
+
+    fn close(&mut self, usage: bool, out: &mut Vec<u8>) {
+        if let Some(usage) = self.usage.filter(|_| usage) {
             out.extend_from_slice(&self.head);
             out.extend_from_slice(b"],\"usage\":");
             response::write_usage(&usage, out);
             out.extend_from_slice(b"}\n\n");
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
+        self.end = End::Over;
     }
 }
 
@@ -206,6 +245,9 @@ fn call(delta: &mut Object<'_>, index: u32, write: impl FnOnce(&mut Object<'_>))
 
 impl StreamEncoder for Encoder {
     fn event(&mut self, event: &StreamEvent<'_>, out: &mut Vec<u8>) {
+        if self.end == End::Over {
+            return;
+        }
         match event {
             StreamEvent::Start { id, model } => self.start(id, model),
             StreamEvent::PartStart { index: _, part } => self.part_start(part, out),
@@ -224,7 +266,31 @@ impl StreamEncoder for Encoder {
                 out.extend_from_slice(b"data: ");
                 errors::encode(error, out);
                 out.extend_from_slice(b"\n\n");
+                self.end = End::Over;
             }
         }
+    }
+
+    /// A call that is under way stays as far as it came: what makes its arguments JSON would make it look whole.
+    fn stop(&mut self, usage: &Usage, out: &mut Vec<u8>) {
+        let end = std::mem::replace(&mut self.end, End::Over);
+        if end == End::Over {
+            return;
+        }
+        if self.head.is_empty() {
+            self.start("", "");
+        }
+        let length = Some(finish_word(FinishReason::Length, false));
+        self.part = Open::Text;
+        if end == End::Open {
+            self.delta(length, out, |_| {});
+        }
+        for index in std::mem::take(&mut self.others) {
+            self.chunk(index, length, out, |_| {});
+        }
+        let mut total = self.usage.unwrap_or_default();
+        total.update(usage);
+        self.usage = Some(total).filter(|total| !total.is_empty());
+        self.close(self.view.include_usage && end != End::Told { usage: true }, out);
     }
 }

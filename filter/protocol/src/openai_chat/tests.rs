@@ -347,7 +347,7 @@ fn edits_of_the_same_protocol() {
         let edited = OpenAiChat.edit_request(
             body,
             &Dialect::STANDARD,
-            &SameProtocol { model, add_usage, others: false },
+            &SameProtocol { model, add_usage, ..SameProtocol::default() },
         );
         edited.map(|bytes| String::from_utf8(bytes).unwrap())
     };

@@ -144,7 +144,7 @@ pub fn requests() {
 /// Whatever is read can be asked for everything that a gateway asks.
 fn read_and_write(protocol: Protocol, line: &Line, text: &str, findings: &mut Findings) {
     let codec = protocol.codec();
-    let edits = SameProtocol { model: Some(MODEL), add_usage: true, others: true };
+    let edits = SameProtocol { model: Some(MODEL), add_usage: true, others: true, output_limit: Some(50) };
     codec.edit_request(text, &Dialect::STANDARD, &edits);
     let request = match codec.decode_request(line, text) {
         Ok(request) => request,
@@ -217,6 +217,9 @@ pub fn streams() {
                             format!("{} → {}: {}", protocol.name(), client.name(), verdict.unwrap_err())
                         });
                     }
+                    let mut decoder = protocol.codec().stream_decoder();
+                    decoder.push(&broken[..cut], &mut |_| {});
+                    decoder.encoder(&view(true, round % 2 == 0)).stop(&decoder.usage(), &mut Vec::new());
                     if let Some(mut filter) = protocol.codec().hide_usage() {
                         let mut out = Vec::new();
                         filter.push(&broken, &mut out);

@@ -19,9 +19,11 @@ mod answer;
 mod carried;
 mod error;
 mod hostile;
+mod limit;
 mod recording;
 mod relay;
 mod request;
+mod stop;
 mod stream;
 
 /// Each law is a plain function; this makes it a test natively and under Node.
@@ -40,6 +42,8 @@ laws! {
     requests_are_stable_in_their_own_protocol = request::are_stable;
     requests_cross_to_other_protocols = request::cross;
     requests_with_the_same_protocol_keep_their_bytes = relay::requests_keep_their_bytes;
+    output_limits_are_brought_down = limit::same_protocol;
+    output_limits_are_kept_in_other_protocols = limit::other_protocols;
     usage_is_hidden_and_nothing_else = relay::usage_is_hidden;
     answers_are_stable_in_their_own_protocol = answer::are_stable;
     answers_cross_to_other_protocols = answer::cross;
@@ -47,6 +51,8 @@ laws! {
     streams_in_any_pieces_are_the_same = stream::splits;
     streams_cut_anywhere_end_well = stream::cuts;
     streams_cross_to_other_protocols = stream::cross;
+    streams_stop_anywhere_in_their_own_protocol = stop::relayed;
+    streams_stop_anywhere_in_every_protocol = stop::translated;
     errors_have_their_kind = error::have_their_kind;
     errors_cross_to_other_protocols = error::cross;
     every_kind_of_error_is_told_apart = error::kinds_survive;

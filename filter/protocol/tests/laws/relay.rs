@@ -17,7 +17,7 @@ pub fn requests_keep_their_bytes() {
         findings.case(&recording.id, |findings| {
             let edit = |model, add_usage| {
                 // Whatever its history, a recording holds nothing that this gateway carried.
-                let edits = SameProtocol { model, add_usage, others: true };
+                let edits = SameProtocol { model, add_usage, others: true, output_limit: None };
                 let edited = codec.edit_request(body, &Dialect::STANDARD, &edits);
                 edited.map(|bytes| String::from_utf8(bytes).unwrap())
             };

@@ -1,0 +1,309 @@
+//! A request before its budgets: planned, appraised, and admitted, made wait, or refused.
+
+use std::borrow::Cow;
+
+use attache_protocol::codec::Protocol;
+use attache_protocol::error::{ApiError, ErrorKind};
+use attache_protocol::request::Request;
+
+use super::{Admission, Admitted, Choice, Reject};
+use crate::bill::{Appraisal, Terms};
+use crate::budget::{self, Claim, Decision, Fact, Facts, Want};
+use crate::gateway::{Gateway, Route};
+use crate::ledger;
+use crate::metrics::{self, Count};
+use crate::outcome::{Around, Effects};
+use crate::plan::Plan;
+use crate::ticket::{Progress, Step, Ticket};
+
+/// Milliseconds that a reservation outlives its exchange's deadline: clocks and timers differ a little.
+const AFTERMATH: u64 = 30_000;
+
+/// What becomes of a request that could be understood and planned.
+#[derive(Debug)]
+pub enum Verdict {
+    Go(Box<Admitted>),
+    /// It is to be asked again after [`Waiting::again`] milliseconds.
+    Wait(Box<Waiting>),
+}
+
+/// A request that waits until its budgets admit it.
+#[derive(Debug)]
+pub struct Waiting {
+    planned: Planned,
+    claims: Vec<Claim>,
+    want: Want,
+    /// For which it waits.
+    budget: String,
+    again: u64,
+}
+
+/// A request with its plan, whose times begin when it is admitted.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub ticket: Ticket,
+    pub retries: usize,
+    /// Milliseconds.
+    pub total: u64,
+    pub attempt_timeout: u64,
+    pub total_timeout: u64,
+    /// The budget because of which it is served as another model.
+    pub downgraded: Option<String>,
+}
+
+impl Planned {
+    /// It goes. `held`: what its budgets said.
+    pub fn admitted(mut self, held: Option<budget::Admitted>, now: u64) -> Admitted {
+        self.ticket.policy.deadline = now + self.total;
+        let mut effects = Effects::default();
+        let mut headers = Vec::new();
+        let downgraded = self.downgraded.as_deref();
+        let mut progress = Progress { number: 1, ..Progress::default() };
+        if let Some(held) = held {
+            headers = ledger::admitted(&held, downgraded, &mut effects);
+            progress.reservation = held.reservation;
+            // A stream that may have to be stopped goes where it can be ended well.
+            self.ticket.policy.hop |= self.ticket.stream && progress.reservation.stops();
+        }
+        Admitted {
+            ticket: self.ticket,
+            progress,
+            retries: self.retries,
+            attempt_timeout: self.attempt_timeout,
+            total_timeout: self.total_timeout,
+            headers,
+            effects,
+        }
+    }
+}
+
+impl Waiting {
+    /// Milliseconds until it is to be asked again.
+    pub fn again(&self) -> u64 {
+        self.again
+    }
+
+    pub fn protocol(&self) -> Protocol {
+        self.planned.ticket.protocol
+    }
+
+    /// It begins to wait.
+    pub fn counts(&self) -> Vec<Count> {
+        vec![metrics::budget(&self.budget, "queue")]
+    }
+
+    /// Too many wait already.
+    pub fn turned_away(&self) -> Box<Reject> {
+        let mut reject = Reject::of(
+            self.protocol(),
+            ApiError::new(
+                ErrorKind::RateLimit,
+                format!("budget `{}`: too many requests wait for it", self.budget),
+            )
+            .with_code("budget_exceeded"),
+        );
+        reject.counts.push(metrics::budget(&self.budget, "reject"));
+        reject
+    }
+
+    /// Time has passed, or something has come back.
+    pub fn ask(mut self, around: &Around<'_>) -> Result<Verdict, Box<Reject>> {
+        self.want.expires = expires(around.now, self.planned.total);
+        if let Some(terms) = &mut self.planned.ticket.terms {
+            terms.expires = self.want.expires;
+        }
+        match budget::reserve(around, &self.claims, &self.want) {
+            Decision::Admitted(held) => {
+                Ok(Verdict::Go(Box::new(self.planned.admitted(Some(*held), around.now))))
+            }
+            Decision::Wait { again, .. } => Ok(Verdict::Wait(Box::new(Waiting { again, ..self }))),
+            Decision::Refused(refused) => Err(self.planned.refused(&refused, &self.claims, around)),
+            // It was counted before it began to wait, and one that waits was not served otherwise before.
+            Decision::CountFirst | Decision::Downgrade { .. } => {
+                Ok(Verdict::Wait(Box::new(Waiting { again: AGAIN, ..self })))
+            }
+        }
+    }
+}
+
+/// Milliseconds between two looks at a budget that may have something again.
+const AGAIN: u64 = 100;
+
+impl Planned {
+    /// `claims`: whose accounts are told with it.
+    fn refused(&self, refused: &budget::Refused, claims: &[Claim], around: &Around<'_>) -> Box<Reject> {
+        let model = self.ticket.plan.first().map_or("", |step| step.model.as_str());
+        let (error, mut headers) = ledger::refusal(refused, model);
+        headers.extend(budget::headers(&budget::standings(around, claims)));
+        let counts = vec![metrics::budget(&refused.budget, "reject")];
+        Box::new(Reject { protocol: self.ticket.protocol, error, headers, counts })
+    }
+}
+
+fn expires(now: u64, total: u64) -> u64 {
+    now + total + AFTERMATH
+}
+
+/// What budgets may be kept by, of one request at one target.
+struct Known<'k> {
+    admission: &'k Admission,
+    request: &'k Request<'k>,
+    route: &'k str,
+    step: &'k Step,
+    outside: &'k dyn Facts,
+}
+
+impl Facts for Known<'_> {
+    fn fact(&self, fact: &Fact) -> Option<Cow<'_, str>> {
+        let text = match fact {
+            Fact::Namespace | Fact::ServiceAccount | Fact::Label(_) | Fact::Jwt(_) | Fact::Peer => {
+                return self.outside.fact(fact);
+            }
+            Fact::ClientKey => self.admission.credential.as_ref()?.token.as_str(),
+            Fact::Header(name) => {
+                let mut headers = self.admission.named.iter();
+                headers.find(|(known, _)| known == name).map(|(_, value)| value.as_str())?
+            }
+            Fact::Model => &self.step.model,
+            Fact::Provider => &self.step.provider,
+            Fact::Route => self.route,
+            Fact::Metadata(_) => return None,
+            Fact::User => self.request.user.as_deref()?,
+        };
+        Some(Cow::Borrowed(text))
+    }
+}
+
+/// Plans a request and asks its budgets.
+pub(super) fn admit(
+    admission: Admission,
+    gateway: &Gateway,
+    request: &Request<'_>,
+    body: &[u8],
+    around: &Around<'_>,
+    outside: &dyn Facts,
+) -> Result<Verdict, Box<Reject>> {
+    let protocol = admission.protocol;
+    let fail = |error: ApiError| Reject::of(protocol, error);
+    let (mut other, mut downgraded): (Option<Request<'_>>, Option<String>) = (None, None);
+    loop {
+        let asked = other.as_ref().unwrap_or(request);
+        let Choice { route, plan, conversation } =
+            admission.choose(gateway, asked, body, around).map_err(fail)?;
+        if gateway.budgets.is_empty() {
+            let choice = Choice { route, plan, conversation };
+            let planned = admission.ticket(gateway, request, choice, body, around.now);
+            return Ok(Verdict::Go(Box::new(planned.admitted(None, around.now))));
+        }
+        let case = Case { admission: &admission, gateway, request: asked, route, around, outside };
+        match case.ask(plan, downgraded.is_some()) {
+            Asked::Otherwise { budget, to } => {
+                other = Some(Request { model: to.into(), ..request.clone() });
+                downgraded = Some(budget);
+            }
+            Asked::Done(done) => {
+                let Done { plan, terms, claims, want, decision } = *done;
+                let choice = Choice { route, plan, conversation };
+                let mut planned = admission.ticket(gateway, request, choice, body, around.now);
+                planned.ticket.terms = (!claims.is_empty()).then_some(terms);
+                planned.downgraded = downgraded;
+                return match decision {
+                    Decision::Refused(refused) => Err(planned.refused(&refused, &claims, around)),
+                    Decision::Admitted(held) => {
+                        Ok(Verdict::Go(Box::new(planned.admitted(Some(*held), around.now))))
+                    }
+                    Decision::Wait { again, budget, .. } => {
+                        Ok(Verdict::Wait(Box::new(Waiting { planned, claims, want, budget, again })))
+                    }
+                    Decision::CountFirst | Decision::Downgrade { .. } => {
+                        let (budget, again) = (String::new(), AGAIN);
+                        Ok(Verdict::Wait(Box::new(Waiting { planned, claims, want, budget, again })))
+                    }
+                };
+            }
+        }
+    }
+}
+
+/// One way to serve a request, before its budgets.
+struct Case<'c> {
+    admission: &'c Admission,
+    gateway: &'c Gateway,
+    request: &'c Request<'c>,
+    route: &'c Route,
+    around: &'c Around<'c>,
+    outside: &'c dyn Facts,
+}
+
+enum Asked {
+    /// It is to be served as if this model had been asked for.
+    Otherwise {
+        budget: String,
+        to: String,
+    },
+    Done(Box<Done>),
+}
+
+struct Done {
+    plan: Plan,
+    terms: Terms,
+    claims: Vec<Claim>,
+    want: Want,
+    decision: Decision,
+}
+
+impl<'c> Case<'c> {
+    fn facts<'k>(&'k self, step: &'k Step) -> Known<'k> {
+        Known {
+            admission: self.admission,
+            request: self.request,
+            route: &self.route.name,
+            step,
+            outside: self.outside,
+        }
+    }
+
+    fn claims(&self, plan: &Plan) -> Vec<Claim> {
+        plan.steps.first().map(|step| self.gateway.budgets.claims(&self.facts(step))).unwrap_or_default()
+    }
+
+    fn appraisal(&self, plan: &Plan, claims: &[Claim]) -> Appraisal<'c> {
+        let limits = claims.iter().any(Claim::clamps);
+        let catalogue = &self.gateway.catalogue;
+        Appraisal::new(self.request, (self.route, &plan.steps), catalogue, self.around.store, limits)
+    }
+
+    fn ask(&self, mut plan: Plan, downgraded: bool) -> Asked {
+        let mut claims = self.claims(&plan);
+        let mut appraisal = self.appraisal(&plan, &claims);
+        let unpriced = |step: &Step| !appraisal.is_priced(step);
+        if claims.iter().any(Claim::needs_prices) && plan.steps.iter().any(unpriced) {
+            // Nothing is free in silence: a target of unknown price is none. Without any other the first is named.
+            let priced: Vec<Step> = plan.steps.iter().filter(|step| !unpriced(step)).cloned().collect();
+            if !priced.is_empty() {
+                plan.steps = priced;
+                claims = self.claims(&plan);
+                appraisal = self.appraisal(&plan, &claims);
+            }
+        }
+        let now = self.around.now;
+        let times = (now, expires(now, self.route.total.millis));
+        let mut want = appraisal.want(false, times, downgraded);
+        let mut decision = budget::reserve(self.around, &claims, &want);
+        if matches!(decision, Decision::CountFirst | Decision::Wait { .. }) {
+            appraisal.count();
+            want = appraisal.want(true, times, downgraded);
+            decision = budget::reserve(self.around, &claims, &want);
+        }
+        if let Decision::Downgrade { budget, to } = decision {
+            return Asked::Otherwise { budget, to };
+        }
+        let moving = |target: u8| {
+            let step = plan.steps.iter().find(|step| step.target == target);
+            let moves = self.gateway.budgets.moves();
+            step.filter(|_| moves).map(|step| self.gateway.budgets.moving(&self.facts(step)))
+        };
+        let terms = appraisal.terms(times.1, &|target| moving(target).unwrap_or_default());
+        Asked::Done(Box::new(Done { plan, terms, claims, want, decision }))
+    }
+}

@@ -1,0 +1,64 @@
+//! Budgets that are kept by who answers: a request that goes on to another target leaves their accounts for others.
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::OnExceed;
+use super::{Claim, Decision, Keyed, Reservation, Rule, Settled, Used, Want, reserve};
+use crate::outcome::Around;
+
+/// A claim of such a budget, as it travels in the ticket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moving {
+    rule: Rc<Rule>,
+    account: u64,
+    keyed: Option<Keyed>,
+    clamps: bool,
+}
+
+impl Moving {
+    pub(super) fn new(claim: Claim) -> Moving {
+        let clamps = claim.on_exceed == OnExceed::Clamp;
+        Moving { rule: claim.rule, account: claim.account, keyed: claim.keyed, clamps }
+    }
+    /// A target under way neither waits nor becomes another one: what does not fit is refused.
+    fn claim(&self) -> Claim {
+        let on_exceed = if self.clamps { OnExceed::Clamp } else { OnExceed::Reject };
+        Claim { rule: self.rule.clone(), on_exceed, account: self.account, keyed: self.keyed }
+    }
+}
+
+impl Reservation {
+    /// Goes on to a target with these claims: reserves there, then leaves the accounts of the target before, which are charged
+    /// with what its attempt used where the budget says so. `None`: some budget refuses, and nothing has changed.
+    pub fn follow(
+        &mut self,
+        around: &Around<'_>,
+        moving: &[Moving],
+        want: &Want,
+        failed: &[Used],
+    ) -> Option<Settled> {
+        let here = || self.items.iter().filter(|item| item.rule.moves);
+        let stays = here().count() == moving.len()
+            && moving.iter().all(|other| {
+                here().any(|item| item.account == other.account && item.rule.name == other.rule.name)
+            });
+        if stays {
+            return Some(Settled::default());
+        }
+        let claims: Vec<Claim> = moving.iter().map(Moving::claim).collect();
+        let Decision::Admitted(admitted) = reserve(around, &claims, want) else { return None };
+        let (left, kept) = std::mem::take(&mut self.items).into_iter().partition(|item| item.rule.moves);
+        let left = Reservation { output: 0, items: left };
+        self.items = kept;
+        self.items.extend(admitted.reservation.items);
+        self.items.sort_by_key(|item| super::slots::slot(item.account));
+        if !moving.is_empty() {
+            self.output = self.output.min(admitted.reservation.output);
+        }
+        let mut settled = left.settle(around, &Used::default(), failed);
+        settled.crossed.extend(admitted.crossed);
+        Some(settled)
+    }
+}

@@ -1,0 +1,117 @@
+//! What was learned of models' tokens, shared by all workers: a fixed number of values in shared data, each with room for a
+//! few models.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Measure, Ratio};
+use crate::budget::siphash;
+use crate::store::{Store, update};
+use crate::ticket::Step;
+
+const ROWS: u64 = 64;
+/// Models of one row; the one of which least is known makes room.
+const ROOM: usize = 8;
+const PREFIX: &str = "attache.ratio.1.";
+/// Once so much is known, one report of so many is enough.
+const KNOWN: u32 = 64;
+const ONE_OF: u64 = 8;
+
+#[derive(Default, Serialize, Deserialize)]
+struct Entry {
+    model: u64,
+    ratio: Ratio,
+}
+
+/// Makes sure that all values are there: Envoy compares versions only of keys that exist.
+pub fn prepare(store: &dyn Store) {
+    for row in 0..ROWS {
+        let key = format!("{PREFIX}{row}");
+        if store.read(&key).is_none() {
+            store.write(&key, b"", 0);
+        }
+    }
+}
+
+/// A provider's model, as a number.
+pub fn model(step: &Step) -> u64 {
+    siphash(&[step.provider.as_bytes(), step.model.as_bytes()])
+}
+
+fn key(model: u64) -> String {
+    format!("{PREFIX}{}", model % ROWS)
+}
+
+pub fn read(store: &dyn Store, model: u64) -> Option<Ratio> {
+    let (bytes, _) = store.read(&key(model))?;
+    let row: Vec<Entry> = postcard::from_bytes(&bytes).ok()?;
+    row.into_iter().find(|entry| entry.model == model).map(|entry| entry.ratio)
+}
+
+/// The provider reported so many input tokens. `dice`: any number.
+pub fn learn(store: &dyn Store, model: u64, measure: &Measure, reported: u64, dice: u64) {
+    if !measure.learns() {
+        return;
+    }
+    update(store, &key(model), |bytes| {
+        let mut row: Vec<Entry> = postcard::from_bytes(bytes).unwrap_or_default();
+        let place = row.iter().position(|entry| entry.model == model);
+        if place.is_none() {
+            if row.len() >= ROOM
+                && let Some(least) = (0..row.len()).min_by_key(|at| row.get(*at).map(|e| e.ratio.reports()))
+            {
+                row.swap_remove(least);
+            }
+            row.push(Entry { model, ratio: Ratio::default() });
+        }
+        let place = place.unwrap_or(row.len() - 1);
+        let Some(entry) = row.get_mut(place) else { return (None, ()) };
+        let known = entry.ratio.reports();
+        if known >= KNOWN && !dice.is_multiple_of(ONE_OF) {
+            return (None, ());
+        }
+        measure.learn(&mut entry.ratio, reported);
+        let learned = entry.ratio.reports() != known;
+        (learned.then(|| postcard::to_extend(&row, Vec::new()).unwrap_or_default()), ())
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::tokens::Bounds;
+
+    #[derive(Default)]
+    struct Memory(RefCell<HashMap<String, (Vec<u8>, u32)>>);
+
+    impl Store for Memory {
+        fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
+            self.0.borrow().get(key).cloned()
+        }
+        fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
+            self.0.borrow_mut().insert(key.to_owned(), (value.to_vec(), version + 1));
+            true
+        }
+    }
+
+    #[test]
+    fn models_learn_apart_and_in_bounded_room() {
+        let store = Memory::default();
+        prepare(&store);
+        let measure = Measure { text: Bounds { low: 500, likely: 1000, high: 1500 }, ..Measure::default() };
+        for dice in 0..200 {
+            learn(&store, 5, &measure, 1200, dice);
+            learn(&store, 5 + ROWS, &measure, 800, dice);
+        }
+        let likely = |model| measure.bounds(read(&store, model).as_ref()).likely;
+        assert!(likely(5).abs_diff(1200) < 40 && likely(5 + ROWS).abs_diff(800) < 40);
+        assert_eq!(likely(6), 1000, "of another model nothing was learned");
+        for model in 2..100 {
+            learn(&store, 5 + model * ROWS, &measure, 900, 0);
+        }
+        assert!(read(&store, 5).is_some() && store.0.borrow().len() == ROWS as usize);
+        assert!(store.0.borrow().values().all(|(bytes, _)| bytes.len() < 2000));
+    }
+}
