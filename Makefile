@@ -89,8 +89,10 @@ chaos: wasm helm testing ## 10,000 requests over providers that break at random 
 	@$(TESTING)/bin/python tests/chaos.py $(if $(SEED),--seed '$(SEED)')
 	@$(PYTEST) tests -m slow
 
-bench: wasm helm testing ## Plain Envoy against Envoy with the filter
+bench: wasm helm testing ## Plain Envoy against Envoy with the filter, and what a pod pays for the sidecar
 	@$(TESTING)/bin/python tests/bench/run.py
+	@if reason=$$($(CLUSTER) why-not); then $(MAKE) image && $(CLUSTER) within $(PYTEST) -q -s tests/cluster/bench_pods.py; \
+	else echo "no pod was measured: $$reason"; fi
 
 ## Change it
 

@@ -21,7 +21,12 @@
       {{- $routes := first (include "attache.sidecar.routes" (merge (dict "name" $connections.rds.route_config_name) $argument) | fromJson).resources -}}
       {{- $_ := unset $connections "rds" -}}
       {{- $_ := set $connections "route_config" (unset $routes "@type") -}}
-      {{- $_ := set $connections "http_filters" (prepend (rest $connections.http_filters) (dict "name" "attache" "typed_config" $filter)) -}}
+      {{- range $connections.http_filters -}}
+        {{- if eq .name "attache" -}}
+          {{- $_ := unset . "config_discovery" -}}
+          {{- $_ := set . "typed_config" $filter -}}
+        {{- end -}}
+      {{- end -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}

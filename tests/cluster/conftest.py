@@ -77,9 +77,12 @@ def values(certificates: Certificates) -> dict[str, Any]:
         {"models": ["claude-*"], "targets": [{"provider": "anthropic"}, {"provider": "gemini", "model": "gemini-2.5-flash"}]},
         {"models": ["gemini-*"], "targets": [{"provider": "gemini"}, {"provider": "openai", "model": "gpt-4o-mini"}]},
     ]
+    # Two requests for each pod of one team; the others have no such limit.
+    few = {"name": "few", "limit": {"requests": 2}, "window": {"calendar": "month"}, "match": {"routes": ["budgeted"], "facts": {"workload.label.team": ["poor"]}}}
+    routes.append({"models": ["budgeted"], "targets": [{"provider": "openai", "model": "gpt-4o"}]})
     socket = {"name": "socket", "provider": "openai", "origin": f"https://{SOCKET}"}
     return {
-        "gateway": {"providers": [*({"name": name} for name in HOSTS), socket], "routes": routes},
+        "gateway": {"providers": [*({"name": name} for name in HOSTS), socket], "routes": routes, "budgets": [few]},
         "test": {"image": apps.NAME, "pullPolicy": "Never"},
         "sidecar": {"image": {"pullPolicy": "Never"}, "authorities": certificates.authority.read_text(), "labels": ["team"]},
     }

@@ -39,12 +39,9 @@ def test_the_quick_start_of_readme(team: Namespace, values: dict[str, Any], quie
                           env={**os.environ, "OPENAI_API_KEY": "the-users-key"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Hello from the OpenAI demo provider" in done.stdout
-    assert re.search(r'^attache_attempts\{.*class="ok".*provider="openai".*\} [1-9]', done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r'^attache_attempts\{provider="openai",.*class="ok"\} 1$', done.stdout, re.MULTILINE), done.stdout
     (seen,) = quiet.requests()
     assert seen.header("authorization") == "Bearer the-users-key"
-    tested = run([*HELM, "test", "attache", "-n", "quick", "--timeout", "120s"])
-    # curl's image cannot be had here; the command is that of the text, and it is the image that fails.
-    assert tested.status == 0 or "curlimages" in json.dumps(json.loads(checked(["kubectl", "-n", "quick", "get", "pods", "-o", "json"])))
     checked([*HELM, "uninstall", "attache", "-n", "quick"])
     checked(["kubectl", "delete", "namespace", "quick", "--grace-period=1"])
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,36 +34,65 @@ def named(shapes: list[dict[str, Any]]) -> Any:
     return pytest.mark.parametrize("shape", shapes, ids=[shape["name"] for shape in shapes])
 
 
-@named(SHAPES)
-def test_admission(shape: dict[str, Any], team: Namespace) -> None:
-    given = shaped(shape)
-    if told := shape.get("refused"):
-        assert told in team.refused("create", "--dry-run=server", "-f", "-", given=json.dumps(given))
-        return
-    made = admitted(team, given)
-    if shape.get("untouched"):
-        # The same pod where no policy looks at it.
-        assert meant(made) == meant(admitted(team, without_labels(given)))
-        return
-    check(shape, given, made)
-    again = copy.deepcopy(made)
-    again["metadata"] = {key: made["metadata"].get(key) for key in ("name", "generateName", "labels", "annotations")}
-    assert meant(admitted(team, again)) == meant(made), "a second time changes something"
+@dataclass
+class Made:
+    """What becomes of a shape: by admission, by admission of that once more, and by the template."""
+
+    given: dict[str, Any]
+    admitted: dict[str, Any]
+    again: dict[str, Any]
+    template: dict[str, Any]
+    templated: dict[str, Any]
 
 
-@named([shape for shape in SHAPES if not shape.get("untouched") and shape.get("refused") != "quantities must match"])
-def test_template_is_the_same_change(shape: dict[str, Any], team: Namespace, values: dict[str, Any], tmp_path: Path) -> None:
-    """`include "attache.pod"`, in a chart that has this one as a dependency."""
-    given = shaped(shape)
-    done = templated(given, values, tmp_path)
-    if told := shape.get("refused"):
-        assert done.status != 0 and told in done.error
-        return
+@pytest.fixture(scope="module")
+def made(team: Namespace, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+    """All at once: a program started for each would take minutes."""
+    given = [shaped(shape) for shape in CHANGED]
+    first = admitted_all(team, given)
+    second = admitted_all(team, [{**one, "metadata": {key: one["metadata"].get(key) for key in ("name", "generateName", "labels", "annotations")}}
+                                 for one in first])
+    done = templated(given, values, tmp_path_factory.mktemp("parent"))
     assert done.status == 0, done.error
-    (template,) = [one for one in yaml.safe_load_all(done.out) if one and one["kind"] == "Pod"]
-    template["metadata"].pop("namespace", None)
-    assert template["metadata"]["labels"]["attache/inject"] == "false"
-    assert meant(admitted(team, template)) == meant(admitted(team, given))
+    templates = [one for one in yaml.safe_load_all(done.out) if one and one["kind"] == "Pod"]
+    for one in templates:
+        one["metadata"].pop("namespace", None)
+    by_template = admitted_all(team, templates)
+    rows = zip(given, first, second, templates, by_template, strict=True)
+    return {shape["name"]: Made(*row) for shape, row in zip(CHANGED, rows, strict=True)}
+
+
+@named(CHANGED)
+def test_admission(shape: dict[str, Any], made: dict[str, Made]) -> None:
+    one = made[shape["name"]]
+    check(shape, one.given, one.admitted)
+    assert meant(one.again) == meant(one.admitted), "a second time changes something"
+
+
+@named([shape for shape in SHAPES if shape.get("untouched")])
+def test_untouched(shape: dict[str, Any], team: Namespace) -> None:
+    """The same as a pod at which no policy looks."""
+    given = shaped(shape)
+    one, bare = admitted_all(team, [given, without_labels(given)])
+    assert meant(one) == meant(bare) and "initContainers" not in one["spec"]
+
+
+@named([shape for shape in SHAPES if shape.get("refused")])
+def test_refused(shape: dict[str, Any], team: Namespace, values: dict[str, Any], tmp_path: Path) -> None:
+    given = shaped(shape)
+    assert shape["refused"] in team.refused("create", "--dry-run=server", "-f", "-", given=json.dumps(given))
+    # What is a quantity only Kubernetes knows.
+    if "quantities" not in shape["refused"]:
+        done = templated([given], values, tmp_path)
+        assert done.status != 0 and shape["refused"] in done.error
+
+
+@named(CHANGED)
+def test_template_is_the_same_change(shape: dict[str, Any], made: dict[str, Made]) -> None:
+    """`include "attache.pod"`, in a chart that has this one as a dependency."""
+    one = made[shape["name"]]
+    assert one.template["metadata"]["labels"]["attache/inject"] == "false"
+    assert meant(one.templated) == meant(one.admitted)
 
 
 @pytest.mark.parametrize("name", ["plain", "own init containers, which are served too", "own host aliases", "a security context of a container"])
@@ -111,17 +141,18 @@ def patch_file(team: Namespace, values: dict[str, Any]) -> str:
     return found["data"]["patch.yaml"]
 
 
-def templated(given: dict[str, Any], values: dict[str, Any], folder: Path) -> Any:
+def templated(given: list[dict[str, Any]], values: dict[str, Any], folder: Path) -> Any:
     chart = folder / "parent"
     (chart / "templates").mkdir(parents=True)
     (chart / "charts").mkdir()
     (chart / "charts/attache").symlink_to(CHART)
     (chart / "Chart.yaml").write_text(json.dumps({"apiVersion": "v2", "name": "parent", "version": "1.0.0"}))
-    (chart / "templates/pod.yaml").write_text(
-        "apiVersion: v1\nkind: Pod\n"
-        '{{ include "attache.pod" (dict "context" .Subcharts.attache "template" .Values.pod) }}\n')
+    (chart / "templates/pods.yaml").write_text(
+        "{{- range .Values.pods }}\n---\napiVersion: v1\nkind: Pod\n"
+        '{{ include "attache.pod" (dict "context" $.Subcharts.attache "template" .) }}\n{{- end }}\n')
     file = folder / "values.yaml"
-    file.write_text(json.dumps({"attache": values, "pod": {key: given[key] for key in ("metadata", "spec")}}))
+    pods = [{key: one[key] for key in ("metadata", "spec")} for one in given]
+    file.write_text(json.dumps({"attache": values, "pods": pods}))
     return run([*HELM, "template", "attache", str(chart), "-n", "team", "-f", str(file)])
 
 
@@ -138,7 +169,18 @@ def merged(base: Any, over: Any) -> Any:
 
 
 def admitted(team: Namespace, given: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(team.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", given=json.dumps(given)))
+    return admitted_all(team, [given])[0]
+
+
+def admitted_all(team: Namespace, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    asked = json.dumps({"apiVersion": "v1", "kind": "List", "items": given})
+    told, made = team.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", given=asked), []
+    # One object after the other, without anything between them.
+    while told := told.strip():
+        one, end = json.JSONDecoder().raw_decode(told)
+        made.append(one)
+        told = told[end:]
+    return made
 
 
 def without_labels(given: dict[str, Any]) -> dict[str, Any]:

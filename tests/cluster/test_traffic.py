@@ -64,8 +64,9 @@ def test_others_are_left_alone(mode: str, pods: dict[str, Pod], quiet: Provider,
     """A host that is no provider shows its own certificate, not the sidecar's."""
     pods[mode].exec("sh", "-c", "cat > /tmp/authority.pem", given=certificates.authority.read_text())
     done = ask(pods[mode], "https://other.test/v1/chat/completions", "--cacert", "/tmp/authority.pem", "--data", "{}")
+    assert done.status == 0, (done, pods[mode].log()[-2000:])
     (seen,) = quiet.requests()
-    assert seen.provider == "other" and done.status == 0, done
+    assert seen.provider == "other"
     refused = ask(pods[mode], "https://api.openai.com/v1/models", "--cacert", "/tmp/authority.pem")
     assert refused.status == 60, refused
 
@@ -172,6 +173,15 @@ def test_the_sidecar_knows_whose_it_is(mode: str, pods: dict[str, Pod]) -> None:
     told = environment_of(pods[mode])
     assert told["ATTACHE_NAMESPACE"] == "team" and told["ATTACHE_SERVICE_ACCOUNT"] == "default"
     assert told["ATTACHE_LABELS"] == f"team=team-{mode.lower()}"
+
+
+def test_a_budget_for_one_teams_pods(team: Namespace, pods: dict[str, Pod], quiet: Provider) -> None:
+    """By a label that the pod has and its application cannot claim for itself."""
+    poor = team.start("poor", labels={"team": "poor"})
+    answers = [chat(poor, "--header", "x-team: rich", model="budgeted").out for _ in range(3)]
+    assert [answer.split()[1] for answer in answers] == ["200", "200", "429"] and "budget_exceeded" in answers[2], answers
+    assert [chat(pods["hosts"], model="budgeted").out.split()[1] for _ in range(3)] == ["200", "200", "200"]
+    poor.delete()
 
 
 def test_delivery_by_annotation(team: Namespace, quiet: Provider) -> None:

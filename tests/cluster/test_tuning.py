@@ -7,6 +7,7 @@ import copy
 import json
 import re
 import threading
+import time
 from typing import Any, Iterator
 
 import pytest
@@ -79,6 +80,14 @@ def statistics(app: Pod, name: str) -> list[str]:
     return [line for line in page.splitlines() if name in line and not line.startswith("#")]
 
 
+def in_force(app: Pod) -> tuple[int, int]:
+    """The configuration's sum, and since when: on the page that Prometheus reads."""
+    page = app.exec("curl", "--silent", f"http://{app.address}:9902/stats/prometheus").out
+    numbers = re.findall(r"^attache_configuration_(hash|time_seconds)\{\} (\d+)$", page, re.MULTILINE)
+    found = {name: int(number) for name, number in numbers}
+    return found["hash"], found["time_seconds"]
+
+
 class Streams:
     """Very many streams at once, in one application, half told; the rest comes when they are looked at."""
 
@@ -104,9 +113,11 @@ class Streams:
 
 
 def test_an_edit_takes_effect_under_32_streams(tuned: Namespace, app: Pod, quiet: Provider) -> None:
-    streams = Streams(app, quiet)
+    streams, (before, since) = Streams(app, quiet), in_force(app)
     edit(tuned, lambda gateway: gateway["routes"][0]["targets"].reverse())
     until(lambda: who(app) == "anthropic", "the new order of targets")
+    after, now = in_force(app)
+    assert after != before and since < now <= time.time()
     streams.check()
     unharmed(app)
 
@@ -116,12 +127,13 @@ def test_a_bad_edit_changes_nothing_and_shows(tuned: Namespace, app: Pod, quiet:
         gateway["routes"][0]["targets"][0]["provider"] = "anthropc"
         gateway["routes"][1]["firstToken"] = 60
 
-    before = tuned.get("configmap", "attache")["data"]["gateway.yaml"]
+    before, force = tuned.get("configmap", "attache")["data"]["gateway.yaml"], in_force(app)
     edit(tuned, spoil)
     told = until(lambda: re.search(r"config: 2 faults.*?did you mean `anthropic`\?.*", app.log(), re.DOTALL), "the faults are in the log")
     assert "routes[1].firstToken: expected a duration" in told[0]
-    assert [line for line in statistics(app, "extension_config_discovery") if "config_fail" in line or "update_rejected" in line]
-    assert who(app) == "anthropic"
+    refused = statistics(app, "extension_config_discovery_http_filter_attache_config_fail")
+    assert any(line.split()[-1] != "0" for line in refused), refused
+    assert who(app) == "anthropic" and in_force(app) == force
     unharmed(app)
     tuned.kubectl("patch", "configmap", "attache", "--patch", json.dumps({"data": {"gateway.yaml": before}}))
 

@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use attache_gateway::config::{self, Fault, suggest};
 use attache_gateway::gateway::{Gateway, Limits};
-use attache_gateway::metrics::Count;
+use attache_gateway::metrics::{self, Count};
 use attache_gateway::outcome::Effects;
 use attache_gateway::store;
 use attache_protocol::raw::RawObject;
@@ -76,6 +76,11 @@ impl RootContext for Root {
             Ok(role) => {
                 store::prepare(&host::Shared);
                 self.desk = Rc::new(desk::Desk::new(identity::Workload::read(), self.counters.clone()));
+                if let Role::Gateway(_) = role {
+                    metrics::in_force(&bytes, host::now())
+                        .into_iter()
+                        .for_each(|(name, value)| host::show(name, value));
+                }
                 self.role = role;
                 true
             }
