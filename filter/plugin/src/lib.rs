@@ -20,7 +20,7 @@ use std::rc::Rc;
 
 use attache_gateway::config::{self, Fault, suggest};
 use attache_gateway::gateway::{Gateway, Limits};
-use attache_gateway::metrics::Count;
+use attache_gateway::metrics::{self, Count};
 use attache_gateway::outcome::Effects;
 use attache_gateway::store;
 use attache_protocol::raw::RawObject;
@@ -97,6 +97,11 @@ impl RootContext for Root {
                 };
                 let workload = identity::Workload::read();
                 self.desk = Rc::new(desk::Desk::new(self.id, workload, self.counters.clone(), calls));
+                if let Role::Gateway(_) = role {
+                    metrics::in_force(&bytes, host::now())
+                        .into_iter()
+                        .for_each(|(name, value)| host::show(name, value));
+                }
                 self.role = role;
                 true
             }
