@@ -8,15 +8,20 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 WASM := .attache/attache.wasm
 BUILT := $(or $(CARGO_TARGET_DIR),target)/wasm32-wasip1/release/attache.wasm
+CRASHING := $(dir $(BUILT))examples/attache_crash.wasm
 PLUGIN := --package attache-plugin --target wasm32-wasip1
 # The link to the Python environment of the tests; `make run` needs less, and has its own.
 TESTING := .attache/testing
 PYTEST := $(TESTING)/bin/python -m pytest
 FETCH := $(PYTHON) tests/tools/fetch.py
+CLUSTER := $(TESTING)/bin/python tests/tools/cluster/cluster.py
+# By which the chart asks for it.
+IMAGE ?= attache:$(shell sed -n 's/^appVersion: "\(.*\)"/\1/p' helm/Chart.yaml)
 GENERATE := cargo run --quiet --package attache-gateway --features schema --bin generate --
 
-# Where the tests look for the filter.
+# Where the tests look for the filter, and for the one in which a request can kill its VM.
 export ATTACHE_WASM := $(CURDIR)/$(WASM)
+export ATTACHE_CRASH_WASM := $(CURDIR)/.attache/attache-crash.wasm
 
 say = @printf '\n== %s\n' '$(1)'
 
@@ -31,18 +36,29 @@ wasm: rust ## Build the filter: .attache/attache.wasm
 	@cargo build --quiet --release $(PLUGIN)
 	@cmp -s $(BUILT) $(WASM) || { cp $(BUILT) $(WASM).new && mv $(WASM).new $(WASM); }
 
+# The same filter, but that a request can kill its VM: for the proof of budgets, never shipped.
+crash-wasm: rust
+	@mkdir -p .attache
+	@cargo build --quiet --release $(PLUGIN) --features crash --example attache-crash
+	@cmp -s $(CRASHING) $(ATTACHE_CRASH_WASM) || { cp $(CRASHING) $(ATTACHE_CRASH_WASM).new && mv $(ATTACHE_CRASH_WASM).new $(ATTACHE_CRASH_WASM); }
+
+image: wasm testing ## The image for pods, without an engine: .attache/image.tar [IMAGE=name:tag]
+	@digest=$$($(TESTING)/bin/python tests/tools/image.py .attache/image.tar '$(IMAGE)') && echo "$(IMAGE) $$digest"
+
 ## Test it
 
-test: ## Everything that CI runs: the next six, in this order
-	@for step in lint unit wasm-test chart-test e2e sdk; do $(MAKE) $$step || exit 1; done
+test: ## Everything that CI runs: the next seven, in this order
+	@for step in lint unit wasm-test chart-test e2e sdk cluster-test; do $(MAKE) $$step || exit 1; done
 
 lint: rust helm testing ## Formatting, lints, generated files
 	$(call say,$@)
 	@cargo fmt --all --check
 	@cargo clippy --quiet --all-targets --all-features -- --deny warnings
 	@cargo clippy --quiet $(PLUGIN) -- --deny warnings
+	@cargo clippy --quiet $(PLUGIN) --features crash --example attache-crash -- --deny warnings
 	@$(GENERATE) --check
 	@.attache/helm lint --quiet helm
+	@$(TESTING)/bin/python tests/tools/authorities.py --check
 	@$(TESTING)/bin/python -m compileall -q tests
 
 unit: rust ## Unit tests, goldens and laws
@@ -56,27 +72,45 @@ wasm-test: rust bindgen ## The same laws compiled to WebAssembly, under Node
 
 chart-test: wasm helm testing ## The chart, what Envoy says to it, and `make run`
 	$(call say,$@)
-	@$(PYTEST) tests/test_chart.py tests/test_run.py
+	@$(PYTEST) tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py
 
-e2e: wasm helm testing ratelimit ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
+e2e: wasm $(if $(and $(CASE),$(if $(findstring proof,$(CASE)),,other)),,crash-wasm) helm testing ratelimit ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
 	$(call say,$@)
-	@$(PYTEST) tests $(addprefix --ignore=,$(wildcard tests/test_chart.py tests/test_run.py tests/sdk)) $(if $(CASE),-k '$(CASE)')
+	@$(PYTEST) tests $(addprefix --ignore=,$(wildcard tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py tests/sdk tests/cluster)) $(if $(CASE),-k '$(CASE)')
 
 sdk: wasm helm testing ## The official SDKs, unmodified, through the running gateway
 	$(call say,$@)
 	@$(PYTEST) tests/sdk
 
+cluster-test: wasm helm testing ## A real Kubernetes, pods with the sidecar; Linux, root [CASE=part of a test's name]
+	$(call say,$@)
+	@if reason=$$($(CLUSTER) why-not); then \
+		$(MAKE) image && $(CLUSTER) within $(PYTEST) tests/cluster $(if $(CASE),-k '$(CASE)'); \
+	else echo "no test in a cluster was run: $$reason"; fi
+
+cluster-up: testing ## That cluster, to look around in; `make cluster-down` ends it
+	@$(CLUSTER) up
+
+cluster-down: testing
+	@$(CLUSTER) down
+
 chaos: wasm helm testing ## 10,000 requests over providers that break at random [SEED=n], then the tests that take minutes
 	@$(TESTING)/bin/python tests/chaos.py $(if $(SEED),--seed '$(SEED)')
 	@$(PYTEST) tests -m slow
 
-bench: wasm helm testing ## Plain Envoy against Envoy with the filter
+proof: crash-wasm helm testing ## Budgets are exact: 20,000 requests, with hang-ups, failures, reloads and VMs that die [SEED=n] [REQUESTS=n]
+	@$(TESTING)/bin/python tests/proof/run.py $(if $(SEED),--seed '$(SEED)') $(if $(REQUESTS),--requests '$(REQUESTS)')
+
+bench: wasm helm testing ## Plain Envoy against Envoy with the filter, and what a pod pays for the sidecar
 	@$(TESTING)/bin/python tests/bench/run.py
+	@if reason=$$($(CLUSTER) why-not); then $(MAKE) image && $(CLUSTER) within $(PYTEST) -q -s tests/cluster/bench_pods.py; \
+	else echo "no pod was measured: $$reason"; fi
 
 ## Change it
 
 bless: rust testing ## Write anew what is generated: goldens, schema, providers.json, README's tables, envoy/; read the diff
 	@$(GENERATE)
+	@$(TESTING)/bin/python tests/tools/authorities.py
 	@BLESS=1 cargo test --quiet --all-features
 	@$(TESTING)/bin/python tests/wall.py
 	@$(MAKE) chart
@@ -85,11 +119,12 @@ chart: helm testing ## Render envoy/ from helm/ and envoy/values.yaml
 	@$(TESTING)/bin/python tests/tools/render.py envoy -f envoy/values.yaml
 
 clean: ## Remove what was built here; the cache in the home directory stays
+	@test ! -d .attache/cluster || $(CLUSTER) down
 	@rm -rf .attache target tests/.pytest_cache
 	@find tests -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## This list
-	@awk -F ' ?## ?' '/^## /{printf "\n%s\n", $$2} /^[a-z0-9-]+:.*## /{split($$1, target, ":"); printf "  %-11s %s\n", target[1], $$2}' Makefile
+	@awk -F ' ?## ?' '/^## /{printf "\n%s\n", $$2} /^[a-z0-9-]+:.*## /{split($$1, target, ":"); printf "  %-12s %s\n", target[1], $$2}' Makefile
 
 ## What the above need: looked for each time, fetched where missing
 
@@ -115,5 +150,5 @@ ratelimit: python ## Envoy's rate-limit service, built from its Go module, and R
 bindgen: rust ## The runner of `make wasm-test`
 	@$(FETCH) bindgen .attache/wasm-bindgen-test-runner
 
-.PHONY: run wasm test lint unit wasm-test chart-test e2e sdk chaos bench bless chart clean help
+.PHONY: run wasm image crash-wasm test lint unit wasm-test chart-test e2e sdk cluster-test cluster-up cluster-down chaos proof bench bless chart clean help
 .PHONY: python rust running testing helm ratelimit bindgen

@@ -232,7 +232,7 @@ def check_client(want: dict[str, Any], request: Request, reply: Reply, provider:
     if "breaks" in want:
         found += check_break(want["breaks"], request, reply)
     hung_up = any(step.get("hang_up") for step in want.get("reading", []))
-    if "breaks" not in want and not hung_up and not reply.complete:
+    if want.get("ends", "breaks" not in want) and not hung_up and not reply.complete:
         found.append("the answer was cut")
     return found
 

@@ -14,11 +14,11 @@ HOST = "127.0.0.1"
 
 
 class Certificates:
-    def __init__(self, folder: Path):
-        """Writes everything into the folder; `authority` is what a client is to trust."""
+    def __init__(self, folder: Path, hosts: tuple[str, ...] = ()):
+        """Writes everything into the folder; `authority` is what a client is to trust. Servers are this machine and `hosts`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.authority = folder / "trusted-authority.pem"
-        self._chains = {name: chain(folder, name) for name in ("trusted", "stranger")}
+        self._chains = {name: chain(folder, name, hosts) for name in ("trusted", "stranger")}
 
     def server(self, trusted: bool, *protocols: str) -> ssl.SSLContext:
         """A server's side of TLS that offers these protocols by ALPN (RFC 7301)."""
@@ -28,12 +28,12 @@ class Certificates:
         return context
 
 
-def chain(folder: Path, name: str) -> Path:
+def chain(folder: Path, name: str, hosts: tuple[str, ...]) -> Path:
     """A new authority, and one file with the key and the certificate of a server that it vouches for."""
     authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} test authority")])
     root = signed(issuer, issuer, authority, authority, x509.BasicConstraints(ca=True, path_length=None))
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName("localhost")])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), *map(x509.DNSName, ("localhost", *hosts))])
     leaf = signed(x509.Name([]), issuer, server, authority, names)
     (folder / f"{name}-authority.pem").write_bytes(root.public_bytes(serialization.Encoding.PEM))
     key = server.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

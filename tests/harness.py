@@ -50,13 +50,14 @@ def free_port() -> int:
 class Gateway:
     """One Envoy, its configuration rendered by the chart from `values`. Use as a context manager."""
 
-    def __init__(self, folder: Path, values: dict[str, Any], keys: dict[str, str], concurrency: int = 2):
+    def __init__(self, folder: Path, values: dict[str, Any], keys: dict[str, str], concurrency: int = 2, wasm: Path = WASM):
+        self.wasm = wasm
         self.folder, self.port, self.admin = folder, free_port(), free_port()
         self.config, self.keys, self.log = folder / "config", folder / "keys", folder / "envoy.log"
         self.values = values | {
             "listener": {"port": self.port},
             "admin": {"port": self.admin},
-            "paths": {"wasm": str(WASM), "config": str(self.config), "keys": str(self.keys)},
+            "paths": {"wasm": str(wasm), "config": str(self.config), "keys": str(self.keys)},
         }
         self.concurrency, self.process = concurrency, None
         self.keys.mkdir(parents=True)
@@ -64,8 +65,8 @@ class Gateway:
             self.write_key(name, key)
 
     def __enter__(self) -> "Gateway":
-        if not WASM.exists():
-            raise FileNotFoundError(f"{WASM}: not built; `make wasm`, or name it in ATTACHE_WASM")
+        if not self.wasm.exists():
+            raise FileNotFoundError(f"{self.wasm}: not built; `make wasm`, or name it in ATTACHE_WASM")
         render.write(self.rendered(self.values), self.config)
         command = [envoy_binary(), "-c", str(self.config / "envoy.yaml"), "--disable-hot-restart",
                    "--concurrency", str(self.concurrency), "--log-level", "info", "--log-path", str(self.log),

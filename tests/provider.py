@@ -115,11 +115,13 @@ async def slam(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 class Provider:
     """One server for several providers: a port for each name. Use as a context manager.
 
-    `tls` names those that speak TLS, and HTTP/2 where it is agreed upon; `slams` those that hang up in the handshake."""
+    `tls` names those that speak TLS, and HTTP/2 where it is agreed upon; `slams` those that hang up in the handshake;
+    `addresses` where each listens, unless on loopback."""
 
     def __init__(self, names: list[str], ports: dict[str, int] | None = None, tls: dict[str, ssl.SSLContext] | None = None,
-                 slams: tuple[str, ...] = ()):
+                 slams: tuple[str, ...] = (), addresses: dict[str, str] | None = None):
         self.names, self.ports, self._tls, self._slams = names, dict(ports or {}), tls or {}, slams
+        self._addresses = addresses or {}
         self._loop = asyncio.new_event_loop()
         self._scripts: dict[str, list[Answer]] = {}
         self._rules: dict[str, Callable[[Seen], Answer]] = {}
@@ -144,7 +146,7 @@ class Provider:
         for name in self.names:
             server = await asyncio.start_server(
                 slam if name in self._slams else lambda reader, writer, name=name: self._serve(name, reader, writer),
-                "127.0.0.1", self.ports.get(name, 0), limit=1 << 20, backlog=512, ssl=self._tls.get(name),
+                self._addresses.get(name, "127.0.0.1"), self.ports.get(name, 0), limit=1 << 20, backlog=512, ssl=self._tls.get(name),
             )
             self.ports[name] = server.sockets[0].getsockname()[1]
             self._servers.append(server)

@@ -36,7 +36,7 @@ WINDOWS = {"small": 8192, "large": 1_000_000}
 VERDICTS = pytest.StashKey[dict["Case", bool]]()
 # What a client sees, as the table says it.
 WORDS = {"first": "answered", "second": "answered by the next", "third": "answered by the third", "flood": "answered", "passed": "passed on",
-         "error": "clear error", "broken": "told in the stream", "nothing": "provider left at once"}
+         "error": "clear error", "broken": "told in the stream", "told": "error event", "nothing": "provider left at once"}
 
 
 @dataclass

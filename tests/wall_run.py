@@ -100,7 +100,7 @@ class Run:
         self.tries = [Try.of(one) for one in case.scenario.for_mode("tries", case.mode)]
         self.sees, self.stream = case.scenario.for_mode("sees", case.mode), case.mode != "whole"
         # Where the client is to see the beginning of what breaks off, the provider waits until it has.
-        self.gate = f"seen-{case.number}" if self.sees == "broken" else None
+        self.gate = f"seen-{case.number}" if self.sees in ("broken", "told") else None
         self.faults: list[str] = []
         self.asked = 0
 
@@ -185,8 +185,9 @@ class Run:
             self.check_answer(request, reply, tag, PLACES.index(self.sees))
         elif self.sees == "error":
             self.check_error(request, reply)
-        elif self.sees == "broken":
-            self.faults += words.check_break(True, request, reply)
+        elif self.sees in ("broken", "told"):
+            self.faults += words.check_break(True if self.sees == "broken" else {}, request, reply)
+            self.check(reply.complete or self.sees == "broken", "the body was cut")
             # A stream's pieces are short, and the tag comes first.
             self.check(tag[:9].encode() in reply.body, "the stream does not begin with the answer")
         elif self.sees == "passed":

@@ -9,7 +9,7 @@
 {{- $names := list -}}
 {{- $form := "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" -}}
 {{- /* Clusters of the chart's own, and the first parts of others' names. */ -}}
-{{- $ours := list "bare" "fleet" "hop" "none" "nowhere" "origin" -}}
+{{- $ours := list "bare" "fleet" "hop" "none" "nowhere" "origin" "sidecar" -}}
 {{- if not .Values.gateway.providers -}}
   {{- $faults = append $faults "gateway.providers: none; at least one is needed" -}}
 {{- end -}}

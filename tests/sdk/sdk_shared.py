@@ -65,6 +65,12 @@ class Behind:
         chunks = [*events[: len(events) // 2], *[step for _ in range(2000) for step in (piece, {"delay": 0.002})]]
         self.world.provider.rule(self.provider, lambda seen: {"chunks": chunks})
 
+    def falls_silent(self, complete: bool) -> str:
+        """The stream brings all of an answer, or its beginning, and neither goes on nor ends. Returns the model that ends it."""
+        events = protocols.split(self.provider, protocols.saying(self.provider, f"{self.sentence}, that goes on for a while"))
+        self.world.provider.rule(self.provider, lambda seen: {"chunks": [*(events if complete else events[:4]), {"stall": True}]})
+        return f"told-{self.provider}"
+
     @property
     def route(self) -> tuple[str, str]:
         """A model whose first target is this provider, and how the answer of its second one begins."""

@@ -107,3 +107,14 @@ def test_stream_that_is_stopped_at_its_budget(budgeted: Behind) -> None:
     assert final.usage.output_tokens >= 50
     with pytest.raises(anthropic.RateLimitError, match="budget `brief`"):
         client.messages.create(model=budgeted.model, max_tokens=1000, messages=HI, extra_headers=headers)
+
+
+def test_stream_that_is_not_ended(client: anthropic.Anthropic, behind: Behind) -> None:
+    with client.messages.stream(model=behind.falls_silent(complete=True), max_tokens=100, messages=HI) as stream:
+        assert stream.get_final_text() == f"{behind.sentence}, that goes on for a while" and stream.get_final_message().stop_reason == "end_turn"
+
+
+def test_stream_that_falls_silent(client: anthropic.Anthropic, behind: Behind) -> None:
+    with pytest.raises(anthropic.APIStatusError, match="sent nothing for 1 s"):
+        with client.messages.stream(model=behind.falls_silent(complete=False), max_tokens=100, messages=HI) as stream:
+            list(stream)

@@ -128,3 +128,14 @@ def test_stream_that_is_stopped_at_its_budget(budgeted: Behind) -> None:
     with pytest.raises(errors.ClientError, match="budget `brief`") as caught:
         client.models.generate_content(model=budgeted.model, contents="Hi there")
     assert caught.value.code == 429
+
+
+def test_stream_that_is_not_ended(client: genai.Client, behind: Behind) -> None:
+    chunks = list(client.models.generate_content_stream(model=behind.falls_silent(complete=True), contents="Hi there"))
+    assert "".join(chunk.text or "" for chunk in chunks) == f"{behind.sentence}, that goes on for a while"
+    assert chunks[-1].candidates[0].finish_reason == types.FinishReason.STOP
+
+
+def test_stream_that_falls_silent(client: genai.Client, behind: Behind) -> None:
+    with pytest.raises(errors.APIError, match="sent nothing for 1 s"):
+        list(client.models.generate_content_stream(model=behind.falls_silent(complete=False), contents="Hi there"))

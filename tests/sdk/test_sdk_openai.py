@@ -126,3 +126,14 @@ def test_stream_that_is_stopped_at_its_budget(usage: bool, budgeted: Behind) -> 
     with pytest.raises(openai.RateLimitError, match="budget `brief`") as caught:
         client.chat.completions.create(model=budgeted.model, messages=HI, extra_headers=headers)
     assert caught.value.code == "budget_exceeded" and int(caught.value.response.headers["retry-after"]) > 0
+
+
+def test_stream_that_is_not_ended(client: openai.OpenAI, behind: Behind) -> None:
+    chunks = list(client.chat.completions.create(model=behind.falls_silent(complete=True), messages=HI, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == f"{behind.sentence}, that goes on for a while"
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+
+
+def test_stream_that_falls_silent(client: openai.OpenAI, behind: Behind) -> None:
+    with pytest.raises(openai.APIError, match="sent nothing for 1 s"):
+        list(client.chat.completions.create(model=behind.falls_silent(complete=False), messages=HI, stream=True))

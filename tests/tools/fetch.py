@@ -6,6 +6,8 @@
     fetch.py helm LINK                  the user's own Helm, else a built one
     fetch.py bindgen LINK               wasm-bindgen's test runner, in the version of Cargo.lock
     fetch.py ratelimit LINK             Envoy's rate-limit service, and the Redis that it counts in
+    fetch.py kubeconform LINK           checks rendered objects against the API's schemas
+    fetch.py kubernetes LINK            Kubernetes' programs, built; LINK becomes a link to their folder
 
 The cache is $XDG_CACHE_HOME/attache or ~/.cache/attache; deleting it is harmless. A missing prerequisite ends in one line.
 """
@@ -13,6 +15,7 @@ The cache is $XDG_CACHE_HOME/attache or ~/.cache/attache; deleting it is harmles
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -26,6 +29,9 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atta
 HELM_VERSION = "v4.3.1"
 # It has no releases; this is its main branch of 23 January 2026.
 RATELIMIT_VERSION = "v1.4.1-0.20260122083618-3fb702589d36"
+KUBECONFORM_VERSION = "v0.7.0"
+KUBERNETES_VERSION = "1.36.3"
+KUBERNETES_PROGRAMS = ["kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"]
 
 
 class Missing(Exception):
@@ -77,13 +83,25 @@ def helm(link: Path) -> None:
         return point(link, Path(own).resolve())
     if link.exists():
         return
-    place = CACHE / f"helm-{HELM_VERSION}"
+    need_go = (f"builds Helm {HELM_VERSION}, as there is no `helm` on PATH", "install either: https://helm.sh, https://go.dev/dl")
+    go_program(link, f"helm-{HELM_VERSION}", f"helm.sh/helm/v4/cmd/helm@{HELM_VERSION}", need_go, "about four minutes")
+
+
+def kubeconform(link: Path) -> None:
+    need_go = (f"builds kubeconform {KUBECONFORM_VERSION}", "install it: https://go.dev/dl")
+    module = f"github.com/yannh/kubeconform/cmd/kubeconform@{KUBECONFORM_VERSION}"
+    go_program(link, f"kubeconform-{KUBECONFORM_VERSION}", module, need_go, "half a minute")
+
+
+def go_program(link: Path, name: str, module: str, need_go: tuple[str, str], long: str) -> None:
+    place = CACHE / name
+    program = place / link.name
     with locked(place):
-        if not (place / "helm").exists():
-            need("go", f"builds Helm {HELM_VERSION}, as there is no `helm` on PATH", "install either: https://helm.sh, https://go.dev/dl")
-            say(f"Helm {HELM_VERSION} from its Go module; about four minutes, this once")
-            run(["go", "install", f"helm.sh/helm/v4/cmd/helm@{HELM_VERSION}"], GOBIN=str(place))
-    point(link, place / "helm")
+        if not program.exists():
+            need("go", *need_go)
+            say(f"{name.replace('-', ' ', 1)} from its Go module; {long}, this once")
+            run(["go", "install", module], GOBIN=str(place))
+    point(link, program)
 
 
 def bindgen(link: Path) -> None:
@@ -131,6 +149,49 @@ def redis() -> None:
     need("redis-server", "counts for the tests of fleet-wide budgets", "install Redis: `apt install redis-server`")
 
 
+def kubernetes(link: Path) -> None:
+    place = CACHE / f"kubernetes-{KUBERNETES_VERSION}"
+    with locked(place):
+        if not (place / "complete").exists():
+            need("go", f"builds Kubernetes {KUBERNETES_VERSION} for the tests in a cluster", "install it: https://go.dev/dl")
+            say(f"Kubernetes {KUBERNETES_VERSION} from its Go modules; about ten minutes, this once")
+            source = place / "source"
+            shutil.rmtree(source, ignore_errors=True)
+            source.mkdir(parents=True)
+            (source / "go.mod").write_text(kubernetes_module())
+            imports = "".join(f'\t_ "k8s.io/kubernetes/cmd/{name}"\n' for name in KUBERNETES_PROGRAMS)
+            (source / "programs.go").write_text(f"package programs\n\nimport (\n{imports})\n")
+            # It exits with an error where a test of some dependency cannot be resolved, which is none of ours.
+            output(["go", "mod", "tidy", "-e"], cwd=source)
+            for name in KUBERNETES_PROGRAMS:
+                build_kubernetes(name, source, place / name)
+            shutil.rmtree(source)
+            (place / "complete").touch()
+    point(link, place)
+
+
+def kubernetes_module() -> str:
+    """A module that requires Kubernetes' own, and replaces its staged parts as it does itself, by their published versions."""
+    downloaded = output(["go", "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES_VERSION}"], cwd=CACHE)
+    if not downloaded:
+        raise Missing(f"k8s.io/kubernetes@v{KUBERNETES_VERSION}: cannot be downloaded; `go env GOPROXY` says from where")
+    own = Path(json.loads(downloaded)["GoMod"]).read_text()
+    staged = re.findall(r"^\s+(k8s\.io/\S+) => \./staging", own, re.MULTILINE)
+    go = re.search(r"^go .+$", own, re.MULTILINE)
+    replacements = "".join(f"\t{name} => {name} v0.{KUBERNETES_VERSION.partition('.')[2]}\n" for name in staged)
+    require = f"require k8s.io/kubernetes v{KUBERNETES_VERSION}"
+    return f"module programs\n\n{go[0] if go else ''}\n\n{require}\n\nreplace (\n{replacements})\n"
+
+
+def build_kubernetes(name: str, source: Path, target: Path) -> None:
+    major, minor, _ = KUBERNETES_VERSION.split(".")
+    version = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor}
+    flags = " ".join(["-s", "-w", *(f"-X k8s.io/component-base/version.{key}={value}" for key, value in version.items())])
+    command = ["go", "build", "-mod=mod", "-trimpath", "-ldflags", flags, "-o", str(target), f"k8s.io/kubernetes/cmd/{name}"]
+    # Others may be at work on the machine, and this takes all of it for minutes.
+    run(["nice", "-n", "15", *command], cwd=source, CGO_ENABLED="0")
+
+
 def need(program: str, why: str, how: str) -> None:
     if not shutil.which(program):
         raise Missing(f"{program}: not found; it {why}; {how}")
@@ -140,17 +201,17 @@ def say(what: str) -> None:
     print(f"fetching {what} …", flush=True)
 
 
-def run(command: list[str], **environment: str) -> None:
+def run(command: list[str], cwd: Path = ROOT, **environment: str) -> None:
     """Runs it quietly; its last words are shown when it fails."""
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, cwd=cwd)
     if done.returncode != 0:
         words = (done.stderr + done.stdout).strip().splitlines()[-15:]
         raise Missing("\n  ".join([f"{' '.join(command)}: failed with status {done.returncode}", *words]))
 
 
-def output(command: list[str]) -> str | None:
+def output(command: list[str], cwd: Path = ROOT) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
     except FileNotFoundError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -186,6 +247,10 @@ def main(words: list[str]) -> int:
                 bindgen(ROOT / link)
             case ["ratelimit", link]:
                 ratelimit(ROOT / link)
+            case ["kubeconform", link]:
+                kubeconform(ROOT / link)
+            case ["kubernetes", link]:
+                kubernetes(ROOT / link)
             case _:
                 print((__doc__ or "").strip(), file=sys.stderr)
                 return 2

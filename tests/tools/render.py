@@ -35,7 +35,8 @@ def helm() -> str:
 
 def render(options: list[str]) -> dict[str, str]:
     """File name to text, for every entry of the rendered ConfigMap."""
-    command = [helm(), "template", "attache", str(CHART), *options]
+    # For an Envoy that no pod holds: one ConfigMap.
+    command = [helm(), "template", "attache", str(CHART), "--set", "sidecar.enabled=false", *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise Refused(plain(done.stderr))

@@ -1,7 +1,7 @@
 //! What a request is charged by: appraised when it is admitted, and carried in the ticket, so that an attempt needs no
 //! configuration to count and to settle.
 
-use attache_protocol::request::Request;
+use attache_protocol::request::{ReasoningAmount, Request};
 use attache_protocol::response::ServiceTier;
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +106,16 @@ impl Tariff {
     }
 }
 
+/// The client's own limit of an answer. Anthropic's interleaved thinking may take more than `max_tokens`: "the total budget
+/// across all thinking blocks within one assistant turn" (Extended thinking, "Interleaved thinking").
+fn own_limit(request: &Request<'_>) -> Option<u64> {
+    let thinking = match request.reasoning.amount {
+        ReasoningAmount::Budget(tokens) => tokens,
+        _ => 0,
+    };
+    request.sampling.max_output_tokens.map(|limit| limit.max(thinking))
+}
+
 /// Words by which no request asks to be served better than most (OpenAI and Gemini `service_tier`, Anthropic `service_tier`
 /// and `speed`): their protocols' references.
 const UNHURRIED: [&str; 6] = ["auto", "default", "standard", "standard_only", "flex", "batch"];
@@ -188,9 +198,9 @@ impl<'r> Appraisal<'r> {
         Want {
             input: self.input,
             counted,
-            output_limit: self.request.sampling.max_output_tokens,
+            output_limit: own_limit(self.request),
             most_output: most.unwrap_or_default(),
-            candidates: self.request.sampling.candidates.unwrap_or(1),
+            candidates: self.request.candidates(),
             rates: tariffs.map(|tariff| tariff.worst(self.input.high, hurried)).reduce(Rates::worst),
             unpriced: self.offers.iter().any(|(_, offer)| offer.tariff.is_none()),
             expires,
@@ -202,11 +212,11 @@ impl<'r> Appraisal<'r> {
 
     /// What goes with the request. `moving`: the accounts that hang on a target.
     pub fn terms(self, expires: u64, moving: &dyn Fn(u8) -> Vec<Moving>) -> Terms {
-        let own = self.request.sampling.max_output_tokens.unwrap_or(u64::MAX);
+        let own = own_limit(self.request).unwrap_or(u64::MAX);
         let most = self.offers.iter().map(|(_, offer)| offer.most_output).max().unwrap_or_default();
         let mut offers: Vec<Offer> = self.offers.into_iter().map(|(_, offer)| offer).collect();
         offers.iter_mut().for_each(|offer| offer.moving = moving(offer.target));
-        let answers = self.request.sampling.candidates.unwrap_or(1).max(1);
+        let answers = self.request.candidates();
         let hurried = is_hurried(self.request);
         Terms { input: self.input, answers, unlimited: own.min(most), expires, hurried, offers }
     }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use attache_protocol::codec::Protocol;
 use attache_protocol::response::Usage;
 
+use crate::budget::siphash;
 use crate::ticket::Step;
 
 /// A counter to be raised.
@@ -40,6 +41,15 @@ pub fn budget_target(step: &Step) -> Count {
 /// Requests whose body is too large to be sent a second time.
 pub fn unrepeatable(client: Protocol) -> Count {
     Count { name: format!("attache_unrepeatable;client={}", client.name()), by: 1 }
+}
+
+/// Which configuration is in force, as a number that is the same in every pod that has it, and since when, in Unix seconds.
+/// Bad ones change neither.
+pub fn in_force(configuration: &[u8], now: u64) -> [(&'static str, u64); 2] {
+    /// What a JSON reader keeps of a number: Prometheus has only floating-point ones.
+    const EXACT: u64 = (1 << 53) - 1;
+    let sum = siphash(&[configuration]) & EXACT;
+    [("attache_configuration_hash", sum), ("attache_configuration_time_seconds", now / 1000)]
 }
 
 fn whose(step: &Step) -> String {

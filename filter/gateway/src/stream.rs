@@ -166,7 +166,7 @@ impl Stream {
         if self.closed {
             return None;
         }
-        if let Some((error, _)) = &self.overdue {
+        if let Some((error, _)) = self.overdue.as_ref().filter(|_| !end) {
             self.failed = Some(error.clone());
             return Some(Vec::new());
         }
@@ -200,7 +200,14 @@ impl Stream {
             decoder.end(&mut sink);
         }
         let failed = self.failed.as_ref().map(|error| error.kind);
-        self.relay.pass(bytes, out, failed, end, self.live)
+        let out = self.relay.pass(bytes, out, failed, end, self.live);
+        match (failed, &self.overdue) {
+            // It ended because it was overdue.
+            (Some(ErrorKind::Truncated), Some((error, _))) => self.failed = Some(error.clone()),
+            _ if end => self.overdue = None,
+            _ => {}
+        }
+        out
     }
 }
 

@@ -35,6 +35,7 @@ pub enum Headers {
 
 const OK: u32 = 0;
 const COUNTER: u32 = 0;
+const GAUGE: u32 = 1;
 const NO_GRPC_STATUS: i32 = -1;
 /// `proxy_stream_type_t`
 const REQUEST: u32 = 0;
@@ -99,6 +100,7 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, by: i64) -> u32;
+    fn proxy_record_metric(id: u32, value: u64) -> u32;
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
 }
 
@@ -226,10 +228,22 @@ pub fn reply(status: u16, details: &str, headers: &[(&str, &str)], body: &[u8]) 
 
 /// Defines a counter (or finds it, by its name).
 pub fn counter(name: &str) -> Option<u32> {
+    metric(COUNTER, name)
+}
+
+fn metric(kind: u32, name: &str) -> Option<u32> {
     let mut id = 0;
     // SAFETY: the name's pointer and size are one slice's; the id's pointer is to a local that outlives the call.
-    let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &mut id) };
+    let status = unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &mut id) };
     (status == OK).then_some(id)
+}
+
+/// Sets a gauge of that name.
+pub fn show(name: &str, value: u64) {
+    if let Some(id) = metric(GAUGE, name) {
+        // SAFETY: no pointers.
+        unsafe { proxy_record_metric(id, value) };
+    }
 }
 
 pub fn raise(counter: u32, by: u64) {

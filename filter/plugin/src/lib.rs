@@ -3,6 +3,8 @@
 //! One binary stands in three places and is told which by its configuration's `role`: [`listener`] sees a client's request
 //! once, [`upstream`] sees every attempt at a provider, [`hop`] the connections within Envoy over which some of them go.
 
+#[cfg(feature = "crash")]
+mod crash;
 mod desk;
 mod fleet;
 mod hop;
@@ -18,7 +20,7 @@ use std::rc::Rc;
 
 use attache_gateway::config::{self, Fault, suggest};
 use attache_gateway::gateway::{Gateway, Limits};
-use attache_gateway::metrics::Count;
+use attache_gateway::metrics::{self, Count};
 use attache_gateway::outcome::Effects;
 use attache_gateway::store;
 use attache_protocol::raw::RawObject;
@@ -95,6 +97,11 @@ impl RootContext for Root {
                 };
                 let workload = identity::Workload::read();
                 self.desk = Rc::new(desk::Desk::new(self.id, workload, self.counters.clone(), calls));
+                if let Role::Gateway(_) = role {
+                    metrics::in_force(&bytes, host::now())
+                        .into_iter()
+                        .for_each(|(name, value)| host::show(name, value));
+                }
                 self.role = role;
                 true
             }

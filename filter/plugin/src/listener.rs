@@ -121,6 +121,8 @@ impl Case {
     }
 
     fn admitted(&mut self, admitted: Admitted) {
+        #[cfg(feature = "crash")]
+        crate::crash::at(crate::crash::Place::Reserved);
         let mut admitted = admitted;
         let protocol = admitted.ticket.protocol;
         self.state = State::Admitted { protocol };
@@ -220,6 +222,11 @@ impl Context for Listener {
 impl HttpContext for Listener {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let Ok(mut case) = self.case.try_borrow_mut() else { return Action::Pause };
+        #[cfg(feature = "crash")]
+        {
+            crate::crash::listen();
+            crate::crash::at(crate::crash::Place::Head);
+        }
         let headers = host::headers(Headers::Request);
         let head = Head::new(headers.iter());
         for name in head.private() {

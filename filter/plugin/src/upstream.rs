@@ -91,6 +91,10 @@ impl Upstream {
         let before = answer.kept();
         let action = answer.take(size, end, now);
         self.watch.keeps(before, answer.kept());
+        #[cfg(feature = "crash")]
+        if end {
+            crate::crash::at(crate::crash::Place::Settled);
+        }
         action
     }
 }
@@ -242,6 +246,8 @@ impl HttpContext for Upstream {
         }));
         self.watch.over(self.id, &answer);
         self.answer = Some(answer);
+        #[cfg(feature = "crash")]
+        crate::crash::at(crate::crash::Place::Sent);
         self.rewrites = needs_body;
         if needs_body { Action::Pause } else { Action::Continue }
     }
@@ -265,6 +271,8 @@ impl HttpContext for Upstream {
         let Some(Ok(mut answer)) = self.answer.as_ref().map(|answer| answer.try_borrow_mut()) else {
             return Action::Continue;
         };
+        #[cfg(feature = "crash")]
+        crate::crash::at(crate::crash::Place::Answer);
         let (mut status, mut length, mut hop) = (0, 0, None);
         let pairs = host::headers(Headers::Response);
         let headers: Vec<_> = pairs.iter().collect();

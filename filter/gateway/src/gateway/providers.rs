@@ -92,7 +92,7 @@ pub(super) fn providers(typed: &[ProviderConfig], faults: &mut Vec<Fault>) -> Ha
 }
 
 /// Names that the chart gives to clusters of its own (`helm/templates/_cluster.tpl`).
-const RESERVED: [&str; 5] = ["bare", "hop", "none", "nowhere", "origin"];
+const RESERVED: [&str; 7] = ["bare", "fleet", "hop", "none", "nowhere", "origin", "sidecar"];
 
 fn keys(index: usize, entry: &ProviderConfig, faults: &mut Vec<Fault>) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();

@@ -1,0 +1,19 @@
+{{- /* Names and versions that several templates share. Arguments: a context. */ -}}
+
+{{- define "attache.labels" -}}
+app.kubernetes.io/name: attache
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- /* The namespaces that the release serves, JSON array; a pod mounts only what lies in its own. */ -}}
+{{- define "attache.namespaces" -}}
+{{- .Values.injection.namespaces | default (list .Release.Namespace) | uniq | toJson -}}
+{{- end -}}
+
+{{- /* The version in which the cluster serves admission policies, or nothing. */ -}}
+{{- define "attache.policy.version" -}}
+{{- if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}v1
+{{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy" -}}v1beta1
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,68 @@
+"""README's quick start as a new user types it, and every object of the chart against the API's own schemas."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fetch
+import schemas
+from kube import APPS, CHART, HELM, Namespace, checked, run
+from provider import Provider
+
+POLICIES = ["--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"]
+
+
+def test_the_quick_start_of_readme(team: Namespace, values: dict[str, Any], quiet: Provider, tmp_path: Path) -> None:
+    """As it is printed, but for the image (there is no kind and no registry here), the test's authority, and other names."""
+    text = (fetch.ROOT / "README.md").read_text().partition("\n## Kubernetes\n")[2]
+    commands = re.search(r"```sh\n(.*?)```", text, re.DOTALL)[1]
+    first, rest = commands.split("\n", 1)
+    assert first == "make image && kind load image-archive .attache/image.tar"
+    extra = tmp_path / "values.yaml"
+    extra.write_text(json.dumps({"sidecar": {"authorities": values["sidecar"]["authorities"]}}))
+    put = {
+        "helm install attache helm/": f"{HELM[0]} install attache helm/ -f {extra}",
+        "docker.io/curlimages/curl:8.17.0": f"{APPS} --image-pull-policy=Never",
+        "-n team": "-n quick", "--namespace team": "--namespace quick",
+    }
+    for word, other in put.items():
+        assert word in rest, word
+        rest = rest.replace(word, other)
+    # The one wait that the text tells of: a policy takes a moment to be in force.
+    rest = rest.replace("kubectl -n quick run shell", "sleep 5; kubectl -n quick run shell")
+    done = subprocess.run(["sh", "-euc", rest], capture_output=True, text=True, cwd=fetch.ROOT, timeout=120,
+                          env={**os.environ, "OPENAI_API_KEY": "the-users-key"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Hello from the OpenAI demo provider" in done.stdout
+    assert re.search(r'^attache_attempts\{provider="openai",.*class="ok"\} 1$', done.stdout, re.MULTILINE), done.stdout
+    (seen,) = quiet.requests()
+    assert seen.header("authorization") == "Bearer the-users-key"
+    checked([*HELM, "uninstall", "attache", "-n", "quick"])
+    checked(["kubectl", "delete", "namespace", "quick", "--grace-period=1"])
+
+
+@pytest.mark.parametrize("given", [
+    {},
+    {"interception": {"mode": "iptables", "ipv6": True, "hosts": ["*.example.com"]}},
+    {"patch": {"containers": ["app"]}, "injection": {"namespaces": ["a", "b"]}},
+    {"trust": {"secret": "own", "authority": "PEM"}, "sidecar": {"pullSecrets": [{"name": "registry"}]}},
+    {"sidecar": {"enabled": False}},
+], ids=["defaults", "iptables", "several namespaces", "own certificate", "own Envoy"])
+def test_kubeconform(given: dict[str, Any], team: Namespace, tmp_path: Path) -> None:
+    folder = tmp_path / "schemas"
+    schemas.write(json.loads(checked(["kubectl", "get", "--raw", "/openapi/v2"])), folder)
+    rendered = checked([*HELM, "template", "attache", str(CHART), "-n", "team", "-f", "-", *POLICIES], json.dumps(given))
+    fetch.kubeconform(fetch.ROOT / ".attache/kubeconform")
+    where = f"{folder}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+    command = [str(fetch.ROOT / ".attache/kubeconform"), "-strict", "-summary", "-output", "json", "-schema-location", where]
+    told = json.loads(run(command, rendered).out)
+    summary = told["summary"]
+    assert summary["valid"] > 0 and summary["invalid"] == summary["errors"] == summary["skipped"] == 0, told
+    # It would have told: a member that no schema names.
+    spoilt = rendered.replace("\nmetadata:", "\nmetadatum: {}\nmetadata:", 1)
+    assert json.loads(run(command, spoilt).out)["summary"]["invalid"] == 1

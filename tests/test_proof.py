@@ -1,0 +1,11 @@
+"""A short run of `make proof`, always with the same seed."""
+
+from pathlib import Path
+
+from proof import run
+
+
+def test_budgets_are_exact(tmp_path: Path) -> None:
+    report = run.run(tmp_path, seed=7, requests=4000)
+    print(report.text())
+    assert not report.faults(), "\n".join(report.faults()[:50])
