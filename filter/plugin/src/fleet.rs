@@ -72,6 +72,9 @@ impl Calls {
         let Ok(mut asks) = self.outbox.try_borrow_mut().map(|mut outbox| std::mem::take(&mut *outbox)) else {
             return false;
         };
+        if let Ok(mut leases) = self.leases.try_borrow_mut() {
+            leases.expect(&asks);
+        }
         let mut failed = false;
         while !asks.is_empty() {
             let rest = asks.split_off(asks.len().min(MOST));

@@ -272,6 +272,13 @@ impl Leases {
         }
     }
 
+    /// This is asked.
+    pub fn expect(&mut self, asks: &[Ask]) {
+        for ask in asks {
+            self.accounts.entry(ask.account).or_insert_with(|| ask.rule.clone());
+        }
+    }
+
     /// Another worker's are this one's as well.
     pub fn join(&mut self, other: Leases) {
         self.accounts.extend(other.accounts);
@@ -284,7 +291,7 @@ impl Leases {
 
     /// Time has passed. Returns what is to be asked, and nobody waits for.
     pub fn tick(&mut self, around: &Around<'_>) -> Vec<Ask> {
-        if Link::read(around.store).is_down() {
+        if Link::read(around.store).is_down(around.now) {
             return self.probe(around);
         }
         if around.now.abs_diff(self.looked) < LOOK {

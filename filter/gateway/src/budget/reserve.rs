@@ -127,8 +127,8 @@ impl Draft<'_> {
         self.now = self.state.roll(&self.claim.rule, now);
         self.reach = match &self.claim.rule.fleet {
             None => Reach::Limit,
-            Some(fleet) if self.link.is_down() && fleet.closed => Reach::Granted,
-            Some(_) if self.link.is_down() => Reach::Limit,
+            Some(fleet) if self.link.is_down(self.now) && fleet.closed => Reach::Granted,
+            Some(_) if self.link.is_down(self.now) => Reach::Limit,
             Some(_) if self.dry().is_some() => Reach::Granted,
             Some(_) => match self.patience {
                 None => Reach::Ahead,
@@ -179,7 +179,7 @@ impl Draft<'_> {
         if matches!(self.reach, Reach::Limit | Reach::Ask) {
             return Some(wait);
         }
-        if self.link.is_down() {
+        if self.link.is_down(self.now) {
             return Some(self.link.wait(self.now).max(SOON));
         }
         let window = self.claim.rule.window;
@@ -284,7 +284,7 @@ fn failure(draft: &Draft<'_>, amount: u64, want: &Want) -> Decision {
     let refused = || {
         let (why, retry_after) = match wait {
             None => (Why::TooLarge, None),
-            Some(wait) if draft.reach == Reach::Granted && draft.link.is_down() => {
+            Some(wait) if draft.reach == Reach::Granted && draft.link.is_down(draft.now) => {
                 (Why::Unavailable, Some(wait))
             }
             Some(wait) => (Why::Spent, Some(if wait == 0 { SOON } else { wait })),

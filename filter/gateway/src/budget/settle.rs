@@ -179,7 +179,7 @@ fn end_row(page: &Page, row: &[(&Item, u64)], now: u64) -> (Changed, Settled) {
 
 /// Lets an item hold `each` for up to this many tokens more, and returns for how many; `None`: it holds nothing any more.
 fn grow(around: &Around<'_>, item: &Item, tokens: u64, each: u64) -> Option<u64> {
-    let closed = |fleet: &super::Leased| fleet.closed || !Link::read(around.store).is_down();
+    let closed = |fleet: &super::Leased| fleet.closed || !Link::read(around.store).is_down(around.now);
     // A stream does not wait for the fleet: it has what this pod was granted.
     let reach = if item.rule.fleet.as_ref().is_some_and(closed) { Reach::Granted } else { Reach::Limit };
     alter(around, item, |account| {

@@ -1,5 +1,6 @@
 //! What single budgets do; that they are exact together is proven in `tests/budget`.
 
+pub(super) mod fleet;
 mod typed;
 
 use std::borrow::Cow;
@@ -42,28 +43,6 @@ impl Store for Memory {
     }
 }
 
-/// A rule over tokens.
-pub(super) fn rule(limit: u64, window: Window) -> Rule {
-    Rule {
-        name: "b".to_owned(),
-        unit: Unit::Tokens,
-        limit,
-        window,
-        thresholds: Vec::new(),
-        shadow: false,
-        charge_failed: false,
-        default_rates: None,
-        moves: false,
-        fleet: None,
-    }
-}
-
-/// The same of a fleet.
-pub(super) fn fleet_rule(limit: u64, window: Window) -> Rule {
-    let fleet = fleet::Fleet::new(&config::FleetConfig::default(), &mut Vec::new());
-    Rule { fleet: Some(fleet.leased(5)), ..rule(limit, window) }
-}
-
 struct Sent(&'static [(&'static str, &'static str)]);
 
 impl Facts for Sent {
@@ -76,8 +55,12 @@ impl Facts for Sent {
 }
 
 fn read(typed: Value) -> Result<Budgets, Vec<String>> {
+    read_with(typed, &config::FleetConfig::default())
+}
+
+fn read_with(typed: Value, fleet: &config::FleetConfig) -> Result<Budgets, Vec<String>> {
     let typed: Vec<BudgetConfig> = serde_json::from_value(typed).unwrap();
-    let fleet = fleet::Fleet::new(&config::FleetConfig::default(), &mut Vec::new());
+    let fleet = super::fleet::Fleet::new(fleet, &mut Vec::new());
     let known = Known {
         providers: &["openai", "claude"],
         routes: &["smart", "cheap", "gpt-*"],

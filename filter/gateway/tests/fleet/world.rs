@@ -4,21 +4,21 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use attache_gateway::budget::config::{BudgetConfig, FleetConfig};
-use attache_gateway::budget::fleet::{Fleet, answered, request};
+use attache_gateway::budget::fleet::Fleet;
 use attache_gateway::budget::{
-    Ask, Budgets, Claim, Decision, Known, Rates, Reservation, Unit, Used, Want, Why, reserve, standings,
+    Budgets, Claim, Decision, Known, Rates, Reservation, Unit, Used, Want, Why, reserve, standings,
 };
 use attache_gateway::outcome::Around;
 use attache_gateway::tokens::Bounds;
 use serde_json::json;
 
+use super::network::Call;
 use super::pod::{Plain, Pod, View, WORKERS, Who};
 use super::service::Service;
 use super::steps::{Dice, Kind, Step, Tally};
 
 const KEYS: u64 = 2;
-const DEEPEST: usize = 2;
-const TIMEOUT: u64 = 250;
+pub const DEEPEST: usize = 2;
 /// A request may wait so long for the service, and is looked at so often.
 const PATIENCE: u64 = 2000;
 const MOST_LOOKS: u64 = 3000;
@@ -53,19 +53,10 @@ struct Waiting {
     looks: u64,
 }
 
-struct Call {
-    pod: usize,
-    sent: u64,
-    asks: Vec<Ask>,
-    bytes: Vec<u8>,
-    /// Once the service has taken it.
-    answer: Option<Option<Vec<u8>>>,
-}
-
 pub struct World {
     pub pods: Vec<Pod>,
-    service: RefCell<Service>,
-    service_skew: i64,
+    pub service: RefCell<Service>,
+    pub service_skew: i64,
     budgets: Budgets,
     unit: Unit,
     limit: u64,
@@ -75,19 +66,19 @@ pub struct World {
     trouble: Trouble,
     /// Some requests cannot wait, and go ahead of what was granted.
     ahead: bool,
-    clock: Cell<u64>,
+    pub clock: Cell<u64>,
     live: RefCell<Vec<Live>>,
     waiting: RefCell<Vec<Waiting>>,
-    calls: RefCell<Vec<Call>>,
+    pub calls: RefCell<Vec<Call>>,
     /// Spent and held, for each key, cell and pod; and the largest amount.
     used: RefCell<HashMap<(u64, u64, usize), u64>>,
     largest: Cell<u64>,
     /// Something happened after which a limit may be overrun, or more may be left over.
-    was_down: Cell<bool>,
-    forgot: Cell<bool>,
-    disturbed: Cell<bool>,
-    dice: RefCell<Dice>,
-    tally: RefCell<Tally>,
+    pub was_down: Cell<bool>,
+    pub forgot: Cell<bool>,
+    pub disturbed: Cell<bool>,
+    pub dice: RefCell<Dice>,
+    pub tally: RefCell<Tally>,
 }
 
 /// What may go wrong in a run.
@@ -185,7 +176,7 @@ impl World {
         }
     }
 
-    fn now(&self, pod: usize) -> u64 {
+    pub fn now(&self, pod: usize) -> u64 {
         self.clock.get().saturating_add_signed(self.pods[pod].skew.get())
     }
 
@@ -415,99 +406,6 @@ impl World {
         *self.used.borrow_mut().get_mut(&(live.key, live.cell, live.pod)).unwrap() -= live.amount - charge;
         let view = View { world: self, pod: live.pod, depth };
         live.reservation.settle(&Around { now: self.now(live.pod), store: &view }, &used, &[]);
-    }
-
-    // ---- the network ----
-
-    fn send(&self, pod: usize, asks: Vec<Ask>) {
-        if asks.is_empty() {
-            return;
-        }
-        self.tally.borrow_mut().calls += 1;
-        let bytes = request("attache", &asks);
-        self.calls.borrow_mut().push(Call { pod, sent: self.clock.get(), asks, bytes, answer: None });
-    }
-
-    fn serve(&self, dice: &mut Dice) {
-        let mut calls = self.calls.borrow_mut();
-        let open: Vec<usize> = (0..calls.len()).filter(|index| calls[*index].answer.is_none()).collect();
-        if !open.is_empty() {
-            let call = &mut calls[dice.one(&open)];
-            let now = self.clock.get().saturating_add_signed(self.service_skew);
-            call.answer = Some(self.service.borrow_mut().serve(&call.bytes, now));
-        }
-    }
-
-    fn deliver(&self, depth: usize, dice: &mut Dice) {
-        let index = {
-            let calls = self.calls.borrow();
-            let done: Vec<usize> = (0..calls.len()).filter(|index| calls[*index].answer.is_some()).collect();
-            if done.is_empty() {
-                return;
-            }
-            dice.one(&done)
-        };
-        let call = self.calls.borrow_mut().swap_remove(index);
-        self.answer(call.pod, &call.asks, call.answer.flatten().as_deref(), depth);
-    }
-
-    fn answer(&self, pod: usize, asks: &[Ask], answer: Option<&[u8]>, depth: usize) {
-        let view = View { world: self, pod, depth };
-        let result = answered(&Around { now: self.now(pod), store: &view }, asks, answer);
-        for count in &result.counts {
-            self.tally.borrow_mut().dry += u64::from(count.name.ends_with("dry"));
-        }
-        // It may have another year than the pod: then it is as if it were not there.
-        if result.notes.iter().any(|note| note.text.contains("does not answer")) {
-            self.disturbed.set(true);
-        }
-        let again = result.notes.iter().filter(|note| note.text.contains("counted again")).count();
-        self.tally.borrow_mut().counted_again += again as u64;
-        assert!(again == 0 || self.forgot.get() || self.disturbed.get(), "nothing was forgotten");
-        self.send(pod, result.asks);
-    }
-
-    /// A call, or its answer, does not arrive.
-    fn lose(&self, dice: &mut Dice) {
-        let count = self.calls.borrow().len() as u64;
-        if count > 0 {
-            let call = self.calls.borrow_mut().swap_remove(dice.below(count) as usize);
-            self.tally.borrow_mut().lost += 1;
-            self.fail(&call);
-        }
-    }
-
-    fn fail(&self, call: &Call) {
-        self.disturbed.set(true);
-        self.answer(call.pod, &call.asks, None, DEEPEST);
-    }
-
-    /// Envoy ends calls whose time is up; what the service then answers reaches nobody.
-    fn time_out(&self) {
-        loop {
-            let late = self.calls.borrow().iter().position(|call| call.sent + TIMEOUT < self.clock.get());
-            let Some(index) = late else { return };
-            let call = self.calls.borrow_mut().swap_remove(index);
-            if call.answer.is_none() && self.dice.borrow_mut().below(2) == 0 {
-                let now = self.clock.get().saturating_add_signed(self.service_skew);
-                self.service.borrow_mut().serve(&call.bytes, now);
-            }
-            self.fail(&call);
-        }
-    }
-
-    fn tick(&self, pod: usize, worker: usize, depth: usize) {
-        // The worker's own, which nobody else touches meanwhile.
-        let mut leases = self.pods[pod].leases[worker].take();
-        let view = View { world: self, pod, depth };
-        let asks = leases.tick(&Around { now: self.now(pod), store: &view });
-        let probes = self.service.borrow().down;
-        self.tally.borrow_mut().given_back += u64::from(!asks.is_empty() && !probes);
-        let mut place = self.pods[pod].leases[worker].borrow_mut();
-        let met = std::mem::replace(&mut *place, leases);
-        place.join(met);
-        drop(place);
-        self.send(pod, asks);
     }
 
     /// The service is well again: every request is decided, and what the code says is spent was spent.

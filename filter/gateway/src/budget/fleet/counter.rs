@@ -105,7 +105,7 @@ fn unit(begin: u64, end: u64) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::tests::rule;
+    use crate::budget::tests::fleet::rule;
     use crate::budget::window::{Calendar, Window};
     use crate::date;
 

@@ -155,7 +155,7 @@ impl Grant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::tests::fleet_rule;
+    use crate::budget::tests::fleet::fleet_rule;
     use crate::budget::window::Window;
 
     const T0: u64 = 1_800_000_000_000;

@@ -9,6 +9,8 @@ const KEY: &str = "attache.fleet.1";
 /// Milliseconds until it is tried again, the first time and at most; each time twice as long.
 const FIRST: u64 = 250;
 const LONGEST: u64 = 5000;
+/// So much later than that somebody else tries it.
+const LATE: u64 = 1000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Link {
@@ -38,8 +40,9 @@ impl Link {
     pub fn read(store: &dyn Store) -> Link {
         store.read(KEY).map(|(bytes, _)| decode(&bytes)).unwrap_or_default()
     }
-    pub fn is_down(&self) -> bool {
-        self.failures > 0
+    /// It did not answer, and is left to those who look after it ([`probes`]). Where nobody does, requests try.
+    pub fn is_down(&self, now: u64) -> bool {
+        self.failures > 0 && (!self.is_due(now) || now.abs_diff(self.again) <= LATE)
     }
     /// Milliseconds until it is tried again.
     pub fn wait(&self, now: u64) -> u64 {
@@ -58,12 +61,12 @@ impl Link {
 
 /// It answered. Something is to be told if it did not before.
 pub fn answered(around: &Around<'_>) -> Option<Note> {
-    if !Link::read(around.store).is_down() {
+    if Link::read(around.store).failures == 0 {
         return None;
     }
     store::update(around.store, KEY, |bytes| {
         let link = decode(bytes);
-        if !link.is_down() {
+        if link.failures == 0 {
             return (None, None);
         }
         let seconds = around.now.saturating_sub(link.since) / 1000;
@@ -77,10 +80,10 @@ pub fn failed(around: &Around<'_>, why: &str) -> Option<Note> {
     store::update(around.store, KEY, |bytes| {
         let mut link = decode(bytes);
         // Many asks fail together, and are one failure.
-        if link.is_down() && !link.is_due(around.now) {
+        if link.failures > 0 && !link.is_due(around.now) {
             return (None, None);
         }
-        let first = !link.is_down();
+        let first = link.failures == 0;
         if first {
             link.since = around.now;
         }
@@ -96,7 +99,7 @@ pub fn failed(around: &Around<'_>, why: &str) -> Option<Note> {
 pub fn probes(around: &Around<'_>) -> bool {
     store::update(around.store, KEY, |bytes| {
         let mut link = decode(bytes);
-        if !link.is_down() || !link.is_due(around.now) {
+        if link.failures == 0 || !link.is_due(around.now) {
             return (None, false);
         }
         link.fail(around.now);
