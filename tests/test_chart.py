@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,13 +31,15 @@ def test_rendering_is_deterministic(tmp_path: Path) -> None:
     assert rendering(tmp_path, {}) == rendering(tmp_path, {})
 
 
-@pytest.mark.parametrize("values", ["laptop", "defaults", "every row", "passthrough", "keys"])
+@pytest.mark.parametrize("values", ["laptop", "defaults", "every row", "passthrough", "keys", "fleet", "fleet by address"])
 def test_envoy_accepts(values: str, tmp_path: Path) -> None:
     given: dict[str, Any] = {
         "laptop": yaml.safe_load((ROOT / "envoy/values.yaml").read_text()),
         "defaults": {},
         "every row": gateway([{"name": name} for name in TABLE]),
         "keys": gateway([{"name": "openai", "keys": [{"name": "a"}, {"name": "1e3"}]}, {"name": "on", "provider": "openai"}]),
+        "fleet": fleet({"address": "ratelimit.shared.svc:8081", "tls": True}),
+        "fleet by address": fleet({"address": "[::1]:8081"}),
         "passthrough": gateway(
             [
                 {"name": "by-name", "provider": "openai", "origin": "http://vllm.models.svc:8000/v1", "credentials": "passthrough"},
@@ -46,6 +49,31 @@ def test_envoy_accepts(values: str, tmp_path: Path) -> None:
     }[values]
     validated = validate(tmp_path, given)
     assert validated.returncode == 0, validated.stderr
+
+
+def fleet(address: dict[str, Any]) -> dict[str, Any]:
+    budget = {"name": "b", "limit": {"tokens": 5}, "window": {"calendar": "month"}, "scope": "fleet"}
+    given = gateway([{"name": "openai"}])
+    return {"fleet": address, "gateway": given["gateway"] | {"fleet": {"onUnavailable": "closed"}, "budgets": [budget]}}
+
+
+def test_the_fleets_service_is_a_cluster_where_its_address_says(tmp_path: Path) -> None:
+    assert "fleet" not in clusters_of(rendering(tmp_path, {}))
+    cluster = clusters_of(rendering(tmp_path, fleet({"address": "ratelimit.shared.svc:8081", "tls": True})))["fleet"]
+    assert (cluster["type"], cluster["transport_socket"]["typed_config"]["sni"]) == ("STRICT_DNS", "ratelimit.shared.svc")
+    cluster = clusters_of(rendering(tmp_path, fleet({"address": "[::1]:8081"})))["fleet"]
+    assert cluster["type"] == "STATIC" and "transport_socket" not in cluster
+    assert "fleet.address: `gateway.fleet` needs" in refusal(tmp_path, fleet({"address": ""}))
+    assert "fleet.address: expected `host:port`, found `here`" in refusal(tmp_path, fleet({"address": "here"}))
+
+
+def test_the_services_configuration_in_the_values_is_the_one_that_is_tested() -> None:
+    comment = re.findall(r"^#   (.*\n)", (ROOT / "helm/values.yaml").read_text(), re.M)
+    told = yaml.safe_load("".join(comment[comment.index("domain: attache\n"):]))
+    source = (ROOT / "tests/ratelimit.py").read_text()
+    units = re.search(r"^UNITS = (.+)$", source, re.M)[1]
+    assert [one["key"] for one in told["descriptors"]] == json.loads(units)
+    assert all(one["rate_limit"] == {"unit": one["key"], "requests_per_unit": 2**32 - 1} for one in told["descriptors"])
 
 
 def test_filter_configuration_is_json_with_the_gateway_verbatim(tmp_path: Path) -> None:
