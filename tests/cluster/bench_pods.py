@@ -59,9 +59,9 @@ def test_costs(team: Namespace, quiet: Provider, certificates: Certificates) -> 
 def calls(made: Pod, mode: str | None, certificates: Certificates) -> list[float]:
     authority = ""
     if mode is None:
-        made.exec("sh", "-c", "cat > /tmp/authority.pem", given=certificates.authority.read_text())
+        made.write("/tmp/authority.pem", certificates.authority.read_text())
         authority = "/tmp/authority.pem"
     where = ["127.0.0.1", "10000", "plain"] if mode == "baseUrl" else ["api.openai.com", "443", "tls"]
-    done = made.exec("python", "-", *where, authority, str(REQUESTS), given=CALLS)
+    done = made.exec("python", "-c", CALLS, *where, authority, str(REQUESTS))
     assert done.status == 0, done
     return json.loads(done.out)

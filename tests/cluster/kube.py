@@ -144,13 +144,16 @@ class Pod:
         """The sidecar's."""
         return run(["kubectl", "-n", self.namespace.name, "logs", self.name, "-c", "attache"]).out
 
-    def exec(self, *command: str, given: str | None = None, timeout: float = 60) -> Done:
-        """A program in the application's container."""
-        words = ["kubectl", "-n", self.namespace.name, "exec", "-i", self.name, "-c", "app", "--", *command]
-        return run(words, given, timeout)
+    def exec(self, *command: str, timeout: float = 60) -> Done:
+        """A program in the application's container. It gets nothing on its input, which `kubectl exec` loses now and then."""
+        return run(["kubectl", "-n", self.namespace.name, "exec", self.name, "-c", "app", "--", *command], timeout=timeout)
+
+    def write(self, file: str, text: str) -> None:
+        done = self.exec("sh", "-c", f'echo "$1" > {file}', "sh", text)
+        assert done.status == 0, done
 
     def python(self, script: str, timeout: float = 60) -> str:
-        done = self.exec("python", "-", given=script, timeout=timeout)
+        done = self.exec("python", "-c", script, timeout=timeout)
         if done.status != 0:
             raise Failed(f"{self.name}: python: status {done.status}\n{done.out}{done.error}\n{self.log()[-2000:]}")
         return done.out

@@ -84,8 +84,8 @@ TITLES = {"openai": "OpenAI", "anthropic": "Anthropic", "gemini": "Gemini"}
 @pytest.mark.parametrize("mode", MODES)
 def test_sdk(sdk: str, mode: str, pods: dict[str, Pod], quiet: Provider) -> None:
     runner, program, name, crosses = SDKS[sdk]
-    command = ["python", "-"] if runner == "python" else ["node", "--input-type=module", "-"]
-    done = pods[mode].exec(*command, given=program)
+    command = ["python", "-c"] if runner == "python" else ["node", "--input-type=module", "--eval"]
+    done = pods[mode].exec(*command, program)
     assert done.status == 0, f"{done.out}{done.error}\n{pods[mode].log()[-3000:]}"
     told = json.loads(done.out.strip().splitlines()[-1])
     for way in ("whole", "stream"):

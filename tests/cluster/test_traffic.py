@@ -62,7 +62,7 @@ def test_failover(mode: str, pods: dict[str, Pod], quiet: Provider) -> None:
 @pytest.mark.parametrize("mode", TLS_MODES)
 def test_others_are_left_alone(mode: str, pods: dict[str, Pod], quiet: Provider, certificates: Certificates) -> None:
     """A host that is no provider shows its own certificate, not the sidecar's."""
-    pods[mode].exec("sh", "-c", "cat > /tmp/authority.pem", given=certificates.authority.read_text())
+    pods[mode].write("/tmp/authority.pem", certificates.authority.read_text())
     done = ask(pods[mode], "https://other.test/v1/chat/completions", "--cacert", "/tmp/authority.pem", "--data", "{}")
     assert done.status == 0, (done, pods[mode].log()[-2000:])
     (seen,) = quiet.requests()

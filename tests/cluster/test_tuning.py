@@ -102,7 +102,7 @@ class Streams:
         until(lambda: len([one for one in provider.requests("openai") if one.json.get("stream")]) == STREAMS, "all streams have begun")
 
     def _run(self, app: Pod) -> None:
-        done = app.exec("python", "-", given=MANY, timeout=120)
+        done = app.exec("python", "-c", MANY, timeout=120)
         self.said = json.loads(done.out) if done.status == 0 else done.error
 
     def check(self) -> None:
