@@ -41,8 +41,15 @@ class Engine:
         (folder / "redis").mkdir()
 
     def __enter__(self) -> "Engine":
-        self.start_redis()
-        self.start_service()
+        if not SERVICE.exists():
+            raise FileNotFoundError(f"{SERVICE}: not built; `make ratelimit`, or name it in RATELIMIT")
+        try:
+            self.start_redis()
+            self.start_service()
+        except BaseException:
+            # Who is not let in is not led out either.
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -63,8 +70,6 @@ class Engine:
             time.sleep(0.02)
 
     def start_service(self) -> None:
-        if not SERVICE.exists():
-            raise FileNotFoundError(f"{SERVICE}: not built; `make ratelimit`, or name it in RATELIMIT")
         settings = {
             "USE_STATSD": "false", "DISABLE_STATS": "true", "LOG_LEVEL": "warn", "REDIS_SOCKET_TYPE": "tcp",
             "REDIS_URL": f"127.0.0.1:{self.redis_port}", "REDIS_TIMEOUT": "1s",
