@@ -8,6 +8,8 @@ config:
   root_id: {{ .configuration.role }}
   # A trap costs the exchanges of one worker; the next request gets a new VM.
   failure_policy: FAIL_RELOAD
+  # Soon: until then that worker's requests get 503.
+  reload_config: {backoff: {base_interval: 0.1s}}
   # Without it, a pause in a headers callback never sees the body.
   allow_on_headers_stop_iteration: true
   vm_config:
