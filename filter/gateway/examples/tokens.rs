@@ -38,5 +38,8 @@ fn main() {
     let (exact, tokens) = timed(|| count(family, &request).unwrap().high);
     println!("count of a prompt of 10 kB: {:.1} µs ({tokens} tokens)", exact * 1e6);
     #[cfg(target_arch = "wasm32")]
-    println!("linear memory: {:.1} MB, tables and all", core::arch::wasm32::memory_size(0) as f64 * 65_536.0 / 1e6);
+    println!(
+        "linear memory: {:.1} MB, tables and all",
+        core::arch::wasm32::memory_size(0) as f64 * 65_536.0 / 1e6
+    );
 }

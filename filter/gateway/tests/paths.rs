@@ -1,6 +1,7 @@
 //! The chart's routes lead conversations through the filter and everything else past it: `helm/files/paths.regex` must
 //! know exactly the paths that the filter recognises.
 
+#![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use attache_gateway::admission::recognise;
