@@ -52,7 +52,7 @@ impl Exchange {
             return;
         }
         let progress = progress.unwrap_or(self.attempt.progress());
-        ledger::settle(&self.attempt, progress, &used.unwrap_or_default(), around, &mut self.effects);
+        ledger::settle(progress, &used.unwrap_or_default(), around, &mut self.effects);
     }
 
     /// What the provider reported of the prompt teaches how its model counts.
