@@ -213,7 +213,7 @@ impl Exchange {
             }
             State::Unread => {
                 if end {
-                    self.well(&Usage::default(), 0, around);
+                    self.well(&Usage::default(), self.most(), around);
                 } else {
                     self.state = State::Unread;
                 }

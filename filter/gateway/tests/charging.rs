@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use attache_gateway::admission::{Admission, Admitted, Head};
 use attache_gateway::attempt::Attempt;
 use attache_gateway::budget::{Fact, Facts, standings};
-use attache_gateway::exchange::{Exchange, Flow, RETRY_STATUS};
+use attache_gateway::exchange::{Ending, Exchange, Flow, RETRY_STATUS};
 use attache_gateway::gateway::Gateway;
 use attache_gateway::outcome::Around;
 use serde_json::{Value, json};
@@ -73,6 +73,10 @@ impl Bench {
     fn spent_at(&self, provider: &'static str) -> u64 {
         standings(&self.around(), &self.gateway.budgets.claims(&At(provider)))[0].spent
     }
+
+    fn held(&self) -> u64 {
+        standings(&self.around(), &self.gateway.budgets.claims(&At("")))[0].held
+    }
 }
 
 fn with(mut object: Value, members: Value) -> Value {
@@ -123,4 +127,25 @@ fn what_failed_is_charged_once_to_the_provider_where_it_failed() {
         }
         assert_eq!((bench.spent_at("anthropic"), bench.spent_at("openai")), (1012, 0), "{path:?}");
     }
+}
+
+#[test]
+fn an_answer_that_is_passed_on_unread_costs_all_that_was_held() {
+    let bench = Bench::new(json!([{ "provider": "openai", "model": "gpt-4o" }]), json!({}));
+    let admitted = || bench.admit(json!({ "max_completion_tokens": 500, "n": 2 })).state();
+    let begun = || {
+        let mut exchange = Exchange::new(Attempt::new(&admitted()).unwrap(), NOW);
+        exchange.head(200, std::iter::empty(), NOW);
+        let Flow::Release { body: None, .. } = exchange.too_large(&bench.around()) else { panic!("held") };
+        exchange
+    };
+    begun().body(b"}", true, &bench.around());
+    let whole = bench.spent_at("");
+    assert!((1000..1020).contains(&whole), "{whole}");
+    for ending in [Ending::ClientLeft, Ending::Broken] {
+        let before = bench.spent_at("");
+        begun().close(ending, &bench.around());
+        assert_eq!(bench.spent_at("") - before, whole, "{ending:?}");
+    }
+    assert_eq!(bench.held(), 0);
 }
