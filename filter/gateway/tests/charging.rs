@@ -149,3 +149,17 @@ fn an_answer_that_is_passed_on_unread_costs_all_that_was_held() {
     }
     assert_eq!(bench.held(), 0);
 }
+
+#[test]
+fn an_answer_that_a_filter_withheld_has_been_paid_for() {
+    let targets = json!([{ "provider": "gemini", "model": "gemini-2.5-flash" }, { "provider": "openai", "model": "gpt-4o" }]);
+    for (policy, expected) in [("free", 12), ("charge", 812)] {
+        let bench = Bench::new(targets.clone(), json!({ "failedAttempts": policy }));
+        let blocked = r#"{"promptFeedback":{"blockReason":"OTHER"},"usageMetadata":{"promptTokenCount":800,"totalTokenCount":800},"responseId":"r"}"#;
+        let (_, next) =
+            bench.answer(&bench.admit(json!({ "max_completion_tokens": 9 })).state(), 200, blocked);
+        let answer = r#"{"id":"c","model":"m","choices":[{"index":0,"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":8,"completion_tokens":4,"total_tokens":12}}"#;
+        bench.answer(&next.unwrap(), 200, answer);
+        assert_eq!(bench.spent_at(""), expected, "{policy}");
+    }
+}
