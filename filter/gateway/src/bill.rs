@@ -261,8 +261,11 @@ impl Terms {
     /// The most tokens that each answer of an attempt may have, where it must be told.
     pub fn output_limit(&self, step: &Step, reservation: &Reservation) -> Option<u64> {
         let each = reservation.output / self.answers.max(1);
-        let clamped = (reservation.stops() && each < self.unlimited).then_some(each);
-        let unknown = self.offer(step).and_then(|offer| offer.limit);
+        let offer = self.offer(step);
+        // Providers refuse a limit beyond what their model can say.
+        let most = offer.map_or(u64::MAX, |offer| offer.most_output);
+        let clamped = (reservation.stops() && each < self.unlimited).then_some(each.min(most));
+        let unknown = offer.and_then(|offer| offer.limit);
         clamped.into_iter().chain(unknown).min()
     }
 

@@ -163,3 +163,16 @@ fn an_answer_that_a_filter_withheld_has_been_paid_for() {
         assert_eq!(bench.spent_at(""), expected, "{policy}");
     }
 }
+
+#[test]
+fn an_answer_is_not_allowed_more_than_a_model_can_say() {
+    let targets =
+        json!([{ "provider": "openai", "model": "gpt-4o" }, { "provider": "openai", "model": "terse" }]);
+    let bench = Bench::new(targets, json!({ "onExceed": "clamp", "limit": { "tokens": 9000 } }));
+    let state = bench.admit(json!({})).state();
+    let limit = |state: &[u8]| Attempt::new(state).unwrap().output_limit().unwrap();
+    assert!((8000..9000).contains(&limit(&state)), "{}", limit(&state));
+    let error = r#"{"error":{"message":"no","type":"server_error","param":null,"code":null}}"#;
+    let (_, next) = bench.answer(&state, 500, error);
+    assert_eq!(limit(&next.unwrap()), 1000);
+}
