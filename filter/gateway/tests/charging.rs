@@ -84,6 +84,14 @@ fn with(mut object: Value, members: Value) -> Value {
     object
 }
 
+/// A good answer of Anthropic's.
+fn claude(input: u64, output: u64) -> String {
+    let usage = json!({ "input_tokens": input, "output_tokens": output });
+    json!({ "id": "m", "type": "message", "role": "assistant", "model": "c", "content": [{ "type": "text", "text": "x" }],
+            "stop_reason": "end_turn", "stop_sequence": null, "usage": usage })
+    .to_string()
+}
+
 /// A stream of Anthropic's that fails before its first token, its prompt read.
 const FAILED: &str = concat!(
     "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",",
@@ -175,4 +183,20 @@ fn an_answer_is_not_allowed_more_than_a_model_can_say() {
     let error = r#"{"error":{"message":"no","type":"server_error","param":null,"code":null}}"#;
     let (_, next) = bench.answer(&state, 500, error);
     assert_eq!(limit(&next.unwrap()), 1000);
+}
+
+#[test]
+fn what_was_learned_of_a_model_still_counts_where_the_limit_is_near() {
+    let targets = json!([{ "provider": "anthropic", "model": "claude-sonnet-4-5" }]);
+    let bench = Bench::new(targets, json!({ "onExceed": "clamp", "limit": { "tokens": 16_000 } }));
+    let text = json!({ "messages": [{ "role": "user", "content": "one word after another ".repeat(25) }] });
+    // Each has three times as many tokens as were to be expected.
+    for _ in 0..20 {
+        let admitted = bench.admit(with(json!({ "max_completion_tokens": 9 }), text.clone()));
+        bench.answer(&admitted.state(), 200, &claude(400, 1));
+    }
+    let left = 16_000 - bench.spent_at("");
+    let admitted = bench.admit(text);
+    let clamped = Attempt::new(&admitted.state()).unwrap().output_limit().unwrap();
+    assert!(left - clamped >= 400, "{left} are left, and an answer may have {clamped}");
 }
