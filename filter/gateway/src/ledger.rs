@@ -119,6 +119,9 @@ pub(crate) fn refusal(refused: &Refused, model: &str) -> (ApiError, Vec<(String,
     let Refused { budget, unit, why, limit, remaining, retry_after } = refused;
     let (limit, remaining) = (amount(*unit, *limit), amount(*unit, *remaining));
     let what = match why {
+        Why::Spent if matches!(unit, Unit::Requests | Unit::Concurrent) => {
+            format!("nothing is left of {limit}")
+        }
         Why::Spent => format!("{remaining} left of {limit}, and the request may use more"),
         Why::TooLarge => format!("the request may use more than the whole limit of {limit}"),
         Why::Full => "it has no room for another key; the operator sets how many (`maxKeys`)".to_owned(),
@@ -154,14 +157,15 @@ pub(crate) fn refusal(refused: &Refused, model: &str) -> (ApiError, Vec<(String,
 }
 
 fn amount(unit: Unit, amount: u64) -> String {
-    match unit {
-        Unit::Usd => format!("{} US dollars", Dollars(amount)),
-        Unit::Tokens => format!("{amount} tokens"),
-        Unit::InputTokens => format!("{amount} input tokens"),
-        Unit::OutputTokens => format!("{amount} output tokens"),
-        Unit::Requests => format!("{amount} requests"),
-        Unit::Concurrent => format!("{amount} concurrent requests"),
-    }
+    let name = match unit {
+        Unit::Usd => return format!("{} US dollars", Dollars(amount)),
+        Unit::Tokens => "token",
+        Unit::InputTokens => "input token",
+        Unit::OutputTokens => "output token",
+        Unit::Requests => "request",
+        Unit::Concurrent => "concurrent request",
+    };
+    format!("{amount} {name}{}", if amount == 1 { "" } else { "s" })
 }
 
 fn wait(millis: u64) -> String {
@@ -202,6 +206,18 @@ mod tests {
         ] {
             let (_, headers) = refusal(&refused(why, Unit::Tokens, after), "m");
             assert_eq!(told(SHOULD_RETRY, &headers).is_none(), retried, "{why:?}");
+        }
+        for (unit, limit, expected) in [
+            (Unit::Requests, 5, "budget `team`: nothing is left of 5 requests; try again in 2 s"),
+            (Unit::Concurrent, 1, "budget `team`: nothing is left of 1 concurrent request; try again in 2 s"),
+            (
+                Unit::Tokens,
+                9,
+                "budget `team`: 1 token left of 9 tokens, and the request may use more; try again in 2 s",
+            ),
+        ] {
+            let refused = Refused { limit, remaining: 1, ..refused(Why::Spent, unit, Some(1500)) };
+            assert_eq!(refusal(&refused, "m").0.message, expected);
         }
         let (error, _) = refusal(&refused(Why::Unpriced, Unit::Usd, None), "new-model");
         assert!(error.message.contains("`new-model`") && error.code.as_deref() == Some("price_unknown"));
