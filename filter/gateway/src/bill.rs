@@ -122,9 +122,11 @@ const UNHURRIED: [&str; 6] = ["auto", "default", "standard", "standard_only", "f
 
 /// Whether a request asks to be served better than most, which may cost more.
 fn is_hurried(request: &Request<'_>) -> bool {
-    ["service_tier", "serviceTier", "speed"].into_iter().any(|name| {
-        let word = request.extras.get(name).and_then(|raw| raw.read::<String>().ok());
-        word.is_some_and(|word| !UNHURRIED.contains(&word.to_ascii_lowercase().as_str()))
+    let named = |name: &str| matches!(name, "service_tier" | "serviceTier" | "speed");
+    // Of several of one name the provider may take any, and what is no word here may be one there.
+    request.extras.0.iter().filter(|(name, value)| named(name) && !value.is_null()).any(|(_, value)| {
+        let word = value.read::<String>().unwrap_or_default().to_ascii_lowercase();
+        !UNHURRIED.contains(&word.as_str())
     })
 }
 
@@ -294,6 +296,24 @@ impl Terms {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn who_asks_to_be_hurried_is_known_by_any_spelling() {
+        for (members, expected) in [
+            ("", false),
+            (r#","service_tier":null"#, false),
+            (r#","service_tier":"Flex","speed":"standard""#, false),
+            (r#","service_tier":"priority""#, true),
+            (r#","service_tier":"default","service_tier":"priority""#, true),
+            (r#","serviceTier":3"#, true),
+            (r#","speed":"fast""#, true),
+        ] {
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{members}}}"#);
+            let codec = attache_protocol::codec::Protocol::OpenAiChat.codec();
+            let request = codec.decode_request(&Default::default(), &body).unwrap();
+            assert_eq!(is_hurried(&request), expected, "{members}");
+        }
+    }
 
     #[test]
     fn a_long_prompt_has_its_own_tariff() {
