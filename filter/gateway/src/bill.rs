@@ -122,18 +122,20 @@ const UNHURRIED: [&str; 6] = ["auto", "default", "standard", "standard_only", "f
 
 /// Whether a request asks to be served better than most, which may cost more.
 fn is_hurried(request: &Request<'_>) -> bool {
-    ["service_tier", "serviceTier", "speed"].into_iter().any(|name| {
-        let word = request.extras.get(name).and_then(|raw| raw.read::<String>().ok());
-        word.is_some_and(|word| !UNHURRIED.contains(&word.to_ascii_lowercase().as_str()))
+    let named = |name: &str| matches!(name, "service_tier" | "serviceTier" | "speed");
+    // Of several of one name the provider may take any, and what is no word here may be one there.
+    request.extras.0.iter().filter(|(name, value)| named(name) && !value.is_null()).any(|(_, value)| {
+        let word = value.read::<String>().unwrap_or_default().to_ascii_lowercase();
+        !UNHURRIED.contains(&word.as_str())
     })
 }
 
 /// What a request may use, before any budget was asked.
 pub struct Appraisal<'r> {
     request: &'r Request<'r>,
-    /// A target's family, and what stands in the terms of it.
-    offers: Vec<(Family, Offer)>,
-    /// What its models were seen to make of a prompt.
+    /// A target's family, what its model was seen to make of the prompt, and what stands in the terms of it.
+    offers: Vec<(Family, Bounds, Offer)>,
+    /// Tokens of the prompt, over all of them.
     input: Bounds,
 }
 
@@ -146,54 +148,56 @@ impl<'r> Appraisal<'r> {
         store: &dyn Store,
         limits: bool,
     ) -> Appraisal<'r> {
-        let mut offers: Vec<(Family, Offer)> = Vec::new();
-        let mut input: Option<Bounds> = None;
+        let mut offers: Vec<(Family, Bounds, Offer)> = Vec::new();
         for step in steps {
             let Some((target, row)) = route.targets.get(usize::from(step.target)).zip(step.row()) else {
                 continue;
             };
-            if offers.iter().any(|(_, offer)| offer.target == step.target) {
+            if offers.iter().any(|(.., offer)| offer.target == step.target) {
                 continue;
             }
             let family = Family::of(row.name, &step.model);
-            let seen = offers.iter().find(|(other, _)| *other == family).map(|(_, offer)| offer.measure);
+            let seen = offers.iter().find(|(other, ..)| *other == family).map(|(.., offer)| offer.measure);
             let measure = seen.unwrap_or_else(|| tokens::measure(family, request));
             let ratio = measure.learns().then(|| learned::read(store, learned::model(step))).flatten();
             let bounds = measure.bounds(ratio.as_ref());
-            input = Some(input.map_or(bounds, |known| known.worst(bounds)));
             let figures = catalogue.model(&step.provider, row.name, &step.model).map(|model| model.figures);
-            offers.push((family, offer(request, (step, target, row), measure, figures, limits)));
+            offers.push((family, bounds, offer(request, (step, target, row), measure, figures, limits)));
         }
-        Appraisal { request, offers, input: input.unwrap_or_default() }
+        let input = offers.iter().map(|(_, bounds, _)| *bounds).reduce(Bounds::worst).unwrap_or_default();
+        Appraisal { request, offers, input }
     }
 
-    /// Counts exactly where that can be done.
+    /// Counts exactly where that can be done. Elsewhere nothing is better known than what was learned.
     pub fn count(&mut self) {
-        let mut counted: Vec<(Family, Bounds)> = Vec::new();
-        for (family, offer) in &self.offers {
-            if !counted.iter().any(|(known, _)| known == family) {
-                let exact = tokens::count(*family, self.request);
-                counted.push((*family, exact.unwrap_or_else(|| offer.measure.bounds(None))));
+        let mut counted: Vec<(Family, Option<Bounds>)> = Vec::new();
+        for (family, bounds, _) in &mut self.offers {
+            let known = counted.iter().find(|(known, _)| known == family).map(|(_, exact)| *exact);
+            let exact = known.unwrap_or_else(|| tokens::count(*family, self.request));
+            if known.is_none() {
+                counted.push((*family, exact));
+            }
+            if let Some(exact) = exact {
+                *bounds = Bounds {
+                    low: exact.low.max(bounds.low.min(exact.high)),
+                    likely: exact.likely.min(bounds.high),
+                    high: exact.high.min(bounds.high),
+                };
             }
         }
-        let exact = counted.into_iter().map(|(_, bounds)| bounds).reduce(Bounds::worst).unwrap_or_default();
-        // What was learned of a model bounds it closer than its family does.
-        self.input = Bounds {
-            low: exact.low.max(self.input.low.min(exact.high)),
-            likely: exact.likely.min(self.input.high),
-            high: exact.high.min(self.input.high),
-        };
+        self.input =
+            self.offers.iter().map(|(_, bounds, _)| *bounds).reduce(Bounds::worst).unwrap_or_default();
     }
 
     /// Whether the price of this step's model is known.
     pub fn is_priced(&self, step: &Step) -> bool {
-        self.offers.iter().any(|(_, offer)| offer.target == step.target && offer.tariff.is_some())
+        self.offers.iter().any(|(.., offer)| offer.target == step.target && offer.tariff.is_some())
     }
 
     /// What is asked of the budgets.
     pub fn want(&self, counted: bool, (since, expires): (u64, u64), downgraded: bool) -> Want {
-        let tariffs = self.offers.iter().filter_map(|(_, offer)| offer.tariff.as_ref());
-        let most = self.offers.iter().map(|(_, offer)| offer.most_output).max();
+        let tariffs = self.offers.iter().filter_map(|(.., offer)| offer.tariff.as_ref());
+        let most = self.offers.iter().map(|(.., offer)| offer.most_output).max();
         let hurried = is_hurried(self.request);
         Want {
             input: self.input,
@@ -202,7 +206,7 @@ impl<'r> Appraisal<'r> {
             most_output: most.unwrap_or_default(),
             candidates: self.request.candidates(),
             rates: tariffs.map(|tariff| tariff.worst(self.input.high, hurried)).reduce(Rates::worst),
-            unpriced: self.offers.iter().any(|(_, offer)| offer.tariff.is_none()),
+            unpriced: self.offers.iter().any(|(.., offer)| offer.tariff.is_none()),
             expires,
             since,
             downgraded,
@@ -213,8 +217,8 @@ impl<'r> Appraisal<'r> {
     /// What goes with the request. `moving`: the accounts that hang on a target.
     pub fn terms(self, expires: u64, moving: &dyn Fn(u8) -> Vec<Moving>) -> Terms {
         let own = own_limit(self.request).unwrap_or(u64::MAX);
-        let most = self.offers.iter().map(|(_, offer)| offer.most_output).max().unwrap_or_default();
-        let mut offers: Vec<Offer> = self.offers.into_iter().map(|(_, offer)| offer).collect();
+        let most = self.offers.iter().map(|(.., offer)| offer.most_output).max().unwrap_or_default();
+        let mut offers: Vec<Offer> = self.offers.into_iter().map(|(.., offer)| offer).collect();
         offers.iter_mut().for_each(|offer| offer.moving = moving(offer.target));
         let answers = self.request.candidates();
         let hurried = is_hurried(self.request);
@@ -261,8 +265,11 @@ impl Terms {
     /// The most tokens that each answer of an attempt may have, where it must be told.
     pub fn output_limit(&self, step: &Step, reservation: &Reservation) -> Option<u64> {
         let each = reservation.output / self.answers.max(1);
-        let clamped = (reservation.stops() && each < self.unlimited).then_some(each);
-        let unknown = self.offer(step).and_then(|offer| offer.limit);
+        let offer = self.offer(step);
+        // Providers refuse a limit beyond what their model can say.
+        let most = offer.map_or(u64::MAX, |offer| offer.most_output);
+        let clamped = (reservation.stops() && each < self.unlimited).then_some(each.min(most));
+        let unknown = offer.and_then(|offer| offer.limit);
         clamped.into_iter().chain(unknown).min()
     }
 
@@ -289,6 +296,24 @@ impl Terms {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn who_asks_to_be_hurried_is_known_by_any_spelling() {
+        for (members, expected) in [
+            ("", false),
+            (r#","service_tier":null"#, false),
+            (r#","service_tier":"Flex","speed":"standard""#, false),
+            (r#","service_tier":"priority""#, true),
+            (r#","service_tier":"default","service_tier":"priority""#, true),
+            (r#","serviceTier":3"#, true),
+            (r#","speed":"fast""#, true),
+        ] {
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{members}}}"#);
+            let codec = attache_protocol::codec::Protocol::OpenAiChat.codec();
+            let request = codec.decode_request(&Default::default(), &body).unwrap();
+            assert_eq!(is_hurried(&request), expected, "{members}");
+        }
+    }
 
     #[test]
     fn a_long_prompt_has_its_own_tariff() {

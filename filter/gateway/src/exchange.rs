@@ -213,7 +213,7 @@ impl Exchange {
             }
             State::Unread => {
                 if end {
-                    self.well(&Usage::default(), 0, around);
+                    self.well(&Usage::default(), self.most(), around);
                 } else {
                     self.state = State::Unread;
                 }
@@ -286,6 +286,8 @@ impl Exchange {
             Err(error) => return self.fail(error, false, around),
         };
         if let Some(error) = response.withheld().filter(|error| self.has_elsewhere(error, around)) {
+            let usage = response.usage.filter(|usage| !usage.is_empty());
+            self.wasted = usage.and_then(|usage| self.used(&usage, self.counted(&response)));
             return self.fail(error, false, around);
         }
         let (body, mut set) = if self.attempt.same_protocol() {

@@ -2,7 +2,6 @@
 
 use attache_protocol::error::{ApiError, ErrorKind};
 
-use crate::attempt::Attempt;
 use crate::budget::{self, Admitted, Crossed, Dollars, Refused, Settled, Unit, Used, Why};
 use crate::headers::{BUDGET_HEADER, RETRY_AFTER, SHOULD_RETRY};
 use crate::metrics;
@@ -22,11 +21,14 @@ pub(crate) fn follows(
 ) -> bool {
     let Some((terms, step)) = ticket.terms.as_ref().zip(ticket.plan.get(step)) else { return true };
     let Some(offer) = terms.offer(step) else { return true };
-    let left = ticket.plan.get(usize::from(progress.step)).map(|step| step.target);
-    let failed = at_target(progress, left);
+    if progress.reservation.stays(&offer.moving) {
+        return true;
+    }
     let want = terms.want(offer, &progress.reservation, around.now);
+    let failed = failed_here(progress).to_vec();
     match progress.reservation.follow(around, &offer.moving, &want, &failed) {
         Some(settled) => {
+            progress.left = u16::try_from(progress.failed.len()).unwrap_or(u16::MAX);
             tell(&settled, effects);
             true
         }
@@ -37,45 +39,33 @@ pub(crate) fn follows(
     }
 }
 
-fn at_target(progress: &Progress, target: Option<u8>) -> Vec<Used> {
-    progress.failed.iter().filter(|(at, _)| Some(*at) == target).map(|(_, used)| *used).collect()
+/// What failed at the accounts that are held now.
+fn failed_here(progress: &Progress) -> &[Used] {
+    progress.failed.get(usize::from(progress.left)..).unwrap_or_default()
 }
 
 /// The exchange is over: it is charged with what its last attempt used, and with what others did before it. `progress`: with
 /// all that failed.
-pub(crate) fn settle(
-    attempt: &Attempt,
-    progress: &Progress,
-    used: &Used,
-    around: &Around<'_>,
-    effects: &mut Effects,
-) {
-    close(progress, attempt.step().target, used, around, effects);
+pub(crate) fn settle(progress: &Progress, used: &Used, around: &Around<'_>, effects: &mut Effects) {
+    tell(&progress.reservation.settle_apart(around, used, &progress.failed, failed_here(progress)), effects);
 }
 
 /// The exchange of this filter state is over. Where no attempt settled it, none was made, or the next one was not: it is
 /// charged with what those before it used. Where one did, this does nothing.
 pub fn abandon(state: &[u8], around: &Around<'_>) -> Effects {
     let mut effects = Effects::default();
-    if let Some(Entry { progress, ticket, .. }) = Entry::read(state) {
-        abandoned(&ticket, &progress, around, &mut effects);
+    if let Some(Entry { progress, .. }) = Entry::read(state) {
+        abandoned(&progress, around, &mut effects);
     }
     effects
 }
 
-fn abandoned(ticket: &Ticket, progress: &Progress, around: &Around<'_>, effects: &mut Effects) {
-    let target = ticket.plan.get(usize::from(progress.step)).map_or(0, |step| step.target);
+fn abandoned(progress: &Progress, around: &Around<'_>, effects: &mut Effects) {
     if progress.log.is_empty() {
         tell(&progress.reservation.release(around), effects);
     } else {
-        close(progress, target, &Used::default(), around, effects);
+        settle(progress, &Used::default(), around, effects);
     }
-}
-
-fn close(progress: &Progress, target: u8, used: &Used, around: &Around<'_>, effects: &mut Effects) {
-    let all: Vec<Used> = progress.failed.iter().map(|(_, used)| *used).collect();
-    let here = at_target(progress, Some(target));
-    tell(&progress.reservation.settle_apart(around, used, &all, &here), effects);
 }
 
 /// What came of the end of a reservation.
@@ -129,6 +119,9 @@ pub(crate) fn refusal(refused: &Refused, model: &str) -> (ApiError, Vec<(String,
     let Refused { budget, unit, why, limit, remaining, retry_after } = refused;
     let (limit, remaining) = (amount(*unit, *limit), amount(*unit, *remaining));
     let what = match why {
+        Why::Spent if matches!(unit, Unit::Requests | Unit::Concurrent) => {
+            format!("nothing is left of {limit}")
+        }
         Why::Spent => format!("{remaining} left of {limit}, and the request may use more"),
         Why::TooLarge => format!("the request may use more than the whole limit of {limit}"),
         Why::Full => "it has no room for another key; the operator sets how many (`maxKeys`)".to_owned(),
@@ -164,14 +157,15 @@ pub(crate) fn refusal(refused: &Refused, model: &str) -> (ApiError, Vec<(String,
 }
 
 fn amount(unit: Unit, amount: u64) -> String {
-    match unit {
-        Unit::Usd => format!("{} US dollars", Dollars(amount)),
-        Unit::Tokens => format!("{amount} tokens"),
-        Unit::InputTokens => format!("{amount} input tokens"),
-        Unit::OutputTokens => format!("{amount} output tokens"),
-        Unit::Requests => format!("{amount} requests"),
-        Unit::Concurrent => format!("{amount} concurrent requests"),
-    }
+    let name = match unit {
+        Unit::Usd => return format!("{} US dollars", Dollars(amount)),
+        Unit::Tokens => "token",
+        Unit::InputTokens => "input token",
+        Unit::OutputTokens => "output token",
+        Unit::Requests => "request",
+        Unit::Concurrent => "concurrent request",
+    };
+    format!("{amount} {name}{}", if amount == 1 { "" } else { "s" })
 }
 
 fn wait(millis: u64) -> String {
@@ -212,6 +206,18 @@ mod tests {
         ] {
             let (_, headers) = refusal(&refused(why, Unit::Tokens, after), "m");
             assert_eq!(told(SHOULD_RETRY, &headers).is_none(), retried, "{why:?}");
+        }
+        for (unit, limit, expected) in [
+            (Unit::Requests, 5, "budget `team`: nothing is left of 5 requests; try again in 2 s"),
+            (Unit::Concurrent, 1, "budget `team`: nothing is left of 1 concurrent request; try again in 2 s"),
+            (
+                Unit::Tokens,
+                9,
+                "budget `team`: 1 token left of 9 tokens, and the request may use more; try again in 2 s",
+            ),
+        ] {
+            let refused = Refused { limit, remaining: 1, ..refused(Why::Spent, unit, Some(1500)) };
+            assert_eq!(refusal(&refused, "m").0.message, expected);
         }
         let (error, _) = refusal(&refused(Why::Unpriced, Unit::Usd, None), "new-model");
         assert!(error.message.contains("`new-model`") && error.code.as_deref() == Some("price_unknown"));

@@ -92,7 +92,7 @@ pub fn failed(
     let told = told.filter(|_| !matches!(concern(error.kind), Concern::Nobody));
     let rests = told.is_some_and(|told| told > ticket.policy.wait_limit);
     let mut progress = logged(attempt, index_of(error.kind), rests, started, around.now);
-    progress.failed.extend(used.map(|used| (attempt.step().target, used)));
+    progress.failed.extend(used);
     suffer(attempt, error, told.filter(|_| rests), started, around, effects);
     Over { progress, told }
 }

@@ -20,6 +20,7 @@ mod tests;
 mod tools;
 mod vocabulary;
 
+use attache_protocol::codec::Protocol;
 use attache_protocol::request::{
     Function, Media, Message, Output, Part, PartKind, Request, Source, Tool, ToolChoice,
 };
@@ -221,9 +222,17 @@ impl Sink for Count {
     }
 }
 
+/// Gemini's name for the beginning of a conversation that lies in its cache. Nobody here knows how long that is: at least
+/// 1024 tokens (ai.google.dev/gemini-api/docs/caching, "Explicit caching", the smallest of its table), at most a window.
+const CACHES: [&str; 2] = ["cachedContent", "cached_content"];
+const CACHED: Bounds = Bounds { low: 1024, likely: 1 << 15, high: 1 << 20 };
+
 fn walk(family: &Family, request: &Request<'_>, sink: &mut dyn Sink) {
     let chat = family.chat;
     sink.rest(family.template(chat.prompt));
+    if request.protocol == Protocol::Gemini && request.extras.names().any(|name| CACHES.contains(&name)) {
+        sink.rest(CACHED);
+    }
     for message in &request.messages {
         said(family, message, sink);
     }

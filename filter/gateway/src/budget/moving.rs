@@ -30,8 +30,17 @@ impl Moving {
 }
 
 impl Reservation {
-    /// Goes on to a target with these claims: reserves there, then leaves the accounts of the target before, which are charged
-    /// with what its attempt used where the budget says so. `None`: some budget refuses, and nothing has changed.
+    /// A target with these claims has the accounts that are held already.
+    pub fn stays(&self, moving: &[Moving]) -> bool {
+        let here = || self.items.iter().filter(|item| item.rule.moves);
+        here().count() == moving.len()
+            && moving.iter().all(|other| {
+                here().any(|item| item.account == other.account && item.rule.name == other.rule.name)
+            })
+    }
+
+    /// Goes on to a target with other accounts: reserves there, then leaves those before, which are charged with what attempts
+    /// there used where the budget says so. `None`: some budget refuses, and nothing has changed.
     pub fn follow(
         &mut self,
         around: &Around<'_>,
@@ -39,14 +48,6 @@ impl Reservation {
         want: &Want,
         failed: &[Used],
     ) -> Option<Settled> {
-        let here = || self.items.iter().filter(|item| item.rule.moves);
-        let stays = here().count() == moving.len()
-            && moving.iter().all(|other| {
-                here().any(|item| item.account == other.account && item.rule.name == other.rule.name)
-            });
-        if stays {
-            return Some(Settled::default());
-        }
         let claims: Vec<Claim> = moving.iter().map(Moving::claim).collect();
         let Decision::Admitted(admitted) = reserve(around, &claims, want) else { return None };
         let (left, kept) = std::mem::take(&mut self.items).into_iter().partition(|item| item.rule.moves);

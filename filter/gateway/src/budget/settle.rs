@@ -93,7 +93,7 @@ impl Reservation {
         self.settle_apart(around, used, failed, failed)
     }
 
-    /// The same, where not all attempts failed at the target of the last: `here` are those that did.
+    /// The same, where not all attempts failed at accounts that are held now: `here` are those that did.
     pub fn settle_apart(&self, around: &Around<'_>, used: &Used, failed: &[Used], here: &[Used]) -> Settled {
         let mut settled = Settled::default();
         self.end(around, &mut settled, |item, settled| {

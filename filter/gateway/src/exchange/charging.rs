@@ -39,6 +39,12 @@ impl Exchange {
         })
     }
 
+    /// Tokens that each answer may have had, where nobody has read it.
+    pub(super) fn most(&self) -> u64 {
+        let answers = self.attempt.ticket().terms.as_ref().map_or(1, |terms| terms.answers.max(1));
+        self.attempt.reservation().output / answers
+    }
+
     /// What a failed attempt is known to have used: only what was answered or reported counts.
     pub(super) fn wasted(&self, stream: &Stream) -> Option<Used> {
         let counted = stream.counted();
@@ -52,7 +58,7 @@ impl Exchange {
             return;
         }
         let progress = progress.unwrap_or(self.attempt.progress());
-        ledger::settle(&self.attempt, progress, &used.unwrap_or_default(), around, &mut self.effects);
+        ledger::settle(progress, &used.unwrap_or_default(), around, &mut self.effects);
     }
 
     /// What the provider reported of the prompt teaches how its model counts.

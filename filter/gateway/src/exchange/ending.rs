@@ -109,7 +109,8 @@ impl Exchange {
             matches!(&self.state, State::Stream(stream) if stream.finished && (stream.live || !stream.whole));
         let (usage, counted) = match &self.state {
             State::Stream(stream) => (stream.told(), stream.counted()),
-            State::Waiting | State::Whole | State::Unread | State::Ended => (Usage::default(), 0),
+            State::Unread => (Usage::default(), self.most()),
+            State::Waiting | State::Whole | State::Ended => (Usage::default(), 0),
         };
         self.report_usage(&usage);
         let used = self.used(&Usage { output: usage.output.filter(|_| finished), ..usage }, counted);

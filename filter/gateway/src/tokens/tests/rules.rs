@@ -72,3 +72,17 @@ fn what_was_learned_moves_only_what_is_not_known() {
         assert!(after.low <= reported && reported <= after.high);
     }
 }
+
+#[test]
+fn a_conversation_that_begins_in_a_cache_may_be_long() {
+    let line = Line { model: Some("gemini-2.5-flash".to_owned()), ..Line::default() };
+    let high = |members: &str| {
+        let body = format!(r#"{{"contents":[{{"parts":[{{"text":"x"}}]}}]{members}}}"#);
+        let request = Protocol::Gemini.codec().decode_request(&line, &body).unwrap();
+        estimate(Family::of("gemini", "gemini-2.5-flash"), &request, None).high
+    };
+    assert!(high("") < 100 && high(r#","cachedContent":null"#) < 100);
+    for name in ["cachedContent", "cached_content"] {
+        assert!(high(&format!(r#","{name}":"cachedContents/c""#)) > 1_000_000, "{name}");
+    }
+}

@@ -1,0 +1,202 @@
+//! What exchanges are charged with, without Envoy: a configuration with a budget, what providers send, and what is spent then.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::borrow::Cow;
+
+use attache_gateway::admission::{Admission, Admitted, Head};
+use attache_gateway::attempt::Attempt;
+use attache_gateway::budget::{Fact, Facts, standings};
+use attache_gateway::exchange::{Ending, Exchange, Flow, RETRY_STATUS};
+use attache_gateway::gateway::Gateway;
+use attache_gateway::outcome::Around;
+use serde_json::{Value, json};
+use support::{Memory, NOW};
+
+const LIMIT: u64 = 50_000;
+
+/// A gateway with one budget, and what its workers share.
+struct Bench {
+    gateway: Gateway,
+    store: Memory,
+}
+
+/// Of requests that go to this provider.
+struct At(&'static str);
+
+impl Facts for At {
+    fn fact(&self, fact: &Fact) -> Option<Cow<'_, str>> {
+        (*fact == Fact::Provider).then_some(Cow::Borrowed(self.0))
+    }
+}
+
+impl Bench {
+    fn new(targets: Value, members: Value) -> Bench {
+        let budget = json!({ "name": "b", "limit": { "tokens": LIMIT }, "window": { "calendar": "month" } });
+        let gateway = Gateway::new(json!({
+            "providers": [
+                { "name": "openai" },
+                { "name": "gemini" },
+                { "name": "anthropic", "keys": [{ "name": "k1" }, { "name": "k2" }] },
+            ],
+            "catalogue": [{ "model": "terse", "figures": { "output": 1000 }, "at": { "openai": { "names": ["terse"] } } }],
+            "routes": [{ "models": ["m"], "targets": targets, "onError": { "content_filter": "nextTarget" } }],
+            "budgets": [with(budget, members)],
+        }));
+        Bench { gateway: gateway.unwrap(), store: Memory::default() }
+    }
+
+    fn around(&self) -> Around<'_> {
+        Around { now: NOW, store: &self.store }
+    }
+
+    fn admit(&self, members: Value) -> Admitted {
+        let head = [(":path", "/v1/chat/completions"), (":method", "POST")];
+        let head = Head::new(head.into_iter().map(|(name, value)| (name.into(), value.into())));
+        let body = with(json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] }), members);
+        let admission = Admission::begin(&head, &self.gateway).unwrap();
+        support::admit(admission, &self.gateway, &body.to_string(), &self.around()).unwrap()
+    }
+
+    /// The provider answers the attempt of this state so. Returns where it was, and the next one's state, if there is one.
+    fn answer(&self, state: &[u8], status: u16, answer: &str) -> (String, Option<Vec<u8>>) {
+        let mut exchange = Exchange::new(Attempt::new(state).unwrap(), NOW);
+        let cluster = exchange.attempt().step().cluster();
+        exchange.head(status, std::iter::empty(), NOW);
+        let flow = exchange.body(answer.as_bytes(), true, &self.around());
+        let Flow::Release { head, .. } = flow else { panic!("{flow:?}") };
+        (cluster, exchange.effects().state.filter(|_| head.status == Some(RETRY_STATUS)))
+    }
+
+    fn spent_at(&self, provider: &'static str) -> u64 {
+        standings(&self.around(), &self.gateway.budgets.claims(&At(provider)))[0].spent
+    }
+
+    fn held(&self) -> u64 {
+        standings(&self.around(), &self.gateway.budgets.claims(&At("")))[0].held
+    }
+}
+
+fn with(mut object: Value, members: Value) -> Value {
+    object.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    object
+}
+
+/// A good answer of Anthropic's.
+fn claude(input: u64, output: u64) -> String {
+    let usage = json!({ "input_tokens": input, "output_tokens": output });
+    json!({ "id": "m", "type": "message", "role": "assistant", "model": "c", "content": [{ "type": "text", "text": "x" }],
+            "stop_reason": "end_turn", "stop_sequence": null, "usage": usage })
+    .to_string()
+}
+
+/// A stream of Anthropic's that fails before its first token, its prompt read.
+const FAILED: &str = concat!(
+    "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",",
+    "\"model\":\"c\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":1000,\"output_tokens\":0}}}\n\n",
+    "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n",
+);
+const ANSWERED: &str = concat!(
+    "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",",
+    "\"model\":\"c\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":8,\"output_tokens\":0}}}\n\n",
+    "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n",
+    "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+    "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":4}}\n\n",
+    "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+);
+
+#[test]
+fn what_failed_is_charged_once_to_the_provider_where_it_failed() {
+    let claude = |model: &str| json!({ "provider": "anthropic", "model": model });
+    let other = json!({ "provider": "openai", "model": "gpt-4o" });
+    let error =
+        "data: {\"error\":{\"message\":\"no\",\"type\":\"server_error\",\"param\":null,\"code\":null}}\n\n";
+    // A second target of the same provider; and a second key of it after another provider.
+    for (targets, path) in [
+        (json!([claude("claude-sonnet-4-5"), claude("claude-haiku-4-5")]), &["anthropic", "anthropic"][..]),
+        (json!([claude("claude-sonnet-4-5"), other]), &["anthropic", "openai", "anthropic"][..]),
+    ] {
+        let budget =
+            json!({ "per": ["provider"], "failedAttempts": "charge", "limit": { "tokens": 500_000 } });
+        let bench = Bench::new(targets, budget);
+        let mut state = Some(bench.admit(json!({ "stream": true, "max_completion_tokens": 9 })).state());
+        for (at, provider) in path.iter().enumerate() {
+            let answer = match at {
+                _ if at == path.len() - 1 => ANSWERED,
+                0 => FAILED,
+                _ => error,
+            };
+            let (cluster, next) = bench.answer(&state.unwrap(), 200, answer);
+            assert_eq!(cluster.split('.').next(), Some(*provider), "{at}");
+            state = next;
+        }
+        assert_eq!((bench.spent_at("anthropic"), bench.spent_at("openai")), (1012, 0), "{path:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_passed_on_unread_costs_all_that_was_held() {
+    let bench = Bench::new(json!([{ "provider": "openai", "model": "gpt-4o" }]), json!({}));
+    let admitted = || bench.admit(json!({ "max_completion_tokens": 500, "n": 2 })).state();
+    let begun = || {
+        let mut exchange = Exchange::new(Attempt::new(&admitted()).unwrap(), NOW);
+        exchange.head(200, std::iter::empty(), NOW);
+        let Flow::Release { body: None, .. } = exchange.too_large(&bench.around()) else { panic!("held") };
+        exchange
+    };
+    begun().body(b"}", true, &bench.around());
+    let whole = bench.spent_at("");
+    assert!((1000..1020).contains(&whole), "{whole}");
+    for ending in [Ending::ClientLeft, Ending::Broken] {
+        let before = bench.spent_at("");
+        begun().close(ending, &bench.around());
+        assert_eq!(bench.spent_at("") - before, whole, "{ending:?}");
+    }
+    assert_eq!(bench.held(), 0);
+}
+
+#[test]
+fn an_answer_that_a_filter_withheld_has_been_paid_for() {
+    let targets = json!([{ "provider": "gemini", "model": "gemini-2.5-flash" }, { "provider": "openai", "model": "gpt-4o" }]);
+    for (policy, expected) in [("free", 12), ("charge", 812)] {
+        let bench = Bench::new(targets.clone(), json!({ "failedAttempts": policy }));
+        let blocked = r#"{"promptFeedback":{"blockReason":"OTHER"},"usageMetadata":{"promptTokenCount":800,"totalTokenCount":800},"responseId":"r"}"#;
+        let (_, next) =
+            bench.answer(&bench.admit(json!({ "max_completion_tokens": 9 })).state(), 200, blocked);
+        let answer = r#"{"id":"c","model":"m","choices":[{"index":0,"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":8,"completion_tokens":4,"total_tokens":12}}"#;
+        bench.answer(&next.unwrap(), 200, answer);
+        assert_eq!(bench.spent_at(""), expected, "{policy}");
+    }
+}
+
+#[test]
+fn an_answer_is_not_allowed_more_than_a_model_can_say() {
+    let targets =
+        json!([{ "provider": "openai", "model": "gpt-4o" }, { "provider": "openai", "model": "terse" }]);
+    let bench = Bench::new(targets, json!({ "onExceed": "clamp", "limit": { "tokens": 9000 } }));
+    let state = bench.admit(json!({})).state();
+    let limit = |state: &[u8]| Attempt::new(state).unwrap().output_limit().unwrap();
+    assert!((8000..9000).contains(&limit(&state)), "{}", limit(&state));
+    let error = r#"{"error":{"message":"no","type":"server_error","param":null,"code":null}}"#;
+    let (_, next) = bench.answer(&state, 500, error);
+    assert_eq!(limit(&next.unwrap()), 1000);
+}
+
+#[test]
+fn what_was_learned_of_a_model_still_counts_where_the_limit_is_near() {
+    let targets = json!([{ "provider": "anthropic", "model": "claude-sonnet-4-5" }]);
+    let bench = Bench::new(targets, json!({ "onExceed": "clamp", "limit": { "tokens": 16_000 } }));
+    let text = json!({ "messages": [{ "role": "user", "content": "one word after another ".repeat(25) }] });
+    // Each has three times as many tokens as were to be expected.
+    for _ in 0..20 {
+        let admitted = bench.admit(with(json!({ "max_completion_tokens": 9 }), text.clone()));
+        bench.answer(&admitted.state(), 200, &claude(400, 1));
+    }
+    let left = 16_000 - bench.spent_at("");
+    let admitted = bench.admit(text);
+    let clamped = Attempt::new(&admitted.state()).unwrap().output_limit().unwrap();
+    assert!(left - clamped >= 400, "{left} are left, and an answer may have {clamped}");
+}
