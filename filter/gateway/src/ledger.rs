@@ -120,7 +120,7 @@ pub(crate) fn refusal(refused: &Refused, model: &str) -> (ApiError, Vec<(String,
     let (limit, remaining) = (amount(*unit, *limit), amount(*unit, *remaining));
     let what = match why {
         Why::Spent if matches!(unit, Unit::Requests | Unit::Concurrent) => {
-            format!("nothing is left of {limit}")
+            format!("{} left of {limit}", refused.remaining)
         }
         Why::Spent => format!("{remaining} left of {limit}, and the request may use more"),
         Why::TooLarge => format!("the request may use more than the whole limit of {limit}"),
@@ -207,16 +207,17 @@ mod tests {
             let (_, headers) = refusal(&refused(why, Unit::Tokens, after), "m");
             assert_eq!(told(SHOULD_RETRY, &headers).is_none(), retried, "{why:?}");
         }
-        for (unit, limit, expected) in [
-            (Unit::Requests, 5, "budget `team`: nothing is left of 5 requests; try again in 2 s"),
-            (Unit::Concurrent, 1, "budget `team`: nothing is left of 1 concurrent request; try again in 2 s"),
+        for (unit, remaining, limit, expected) in [
+            (Unit::Requests, 0, 5, "budget `team`: 0 left of 5 requests; try again in 2 s"),
+            (Unit::Concurrent, 0, 1, "budget `team`: 0 left of 1 concurrent request; try again in 2 s"),
             (
                 Unit::Tokens,
+                1,
                 9,
                 "budget `team`: 1 token left of 9 tokens, and the request may use more; try again in 2 s",
             ),
         ] {
-            let refused = Refused { limit, remaining: 1, ..refused(Why::Spent, unit, Some(1500)) };
+            let refused = Refused { limit, remaining, ..refused(Why::Spent, unit, Some(1500)) };
             assert_eq!(refusal(&refused, "m").0.message, expected);
         }
         let (error, _) = refusal(&refused(Why::Unpriced, Unit::Usd, None), "new-model");
