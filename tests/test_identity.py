@@ -76,6 +76,8 @@ def test_a_token_that_envoy_verified(world: World, quiet: World) -> None:
             return ask(gateway, {"x-token": token({"sub": name, "https://claims.test/tier": "basic"})})
 
         assert [basic("ann"), basic("ann"), basic("bob")] == [200, 429, 200]
+        numbered = [ask(gateway, {"x-token": token({"sub": name, "https://claims.test/tier": "basic"})}) for name in (133, 135, 133)]
+        assert numbered == [200, 200, 429], "numbers are told apart"
         gold = {"x-token": token({"sub": "ann", "https://claims.test/tier": "gold"})}
         assert [ask(gateway, gold) for _ in range(2)] == [200, 200]
         assert ask(gateway, {"x-token": token({"sub": "ann"}) + "x"}) == 401

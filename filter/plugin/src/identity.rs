@@ -44,11 +44,29 @@ const PEER: [&str; 3] = [
     "connection\0subject_peer_certificate",
 ];
 
+/// A property as text. Envoy gives numbers of metadata as the bytes of a double, truth values as one byte; what is no text is
+/// told byte by byte, so that no two values are one.
+fn text(value: Vec<u8>) -> String {
+    match value.as_slice() {
+        [0] => return "false".to_owned(),
+        [1] => return "true".to_owned(),
+        bytes => {
+            let number = bytes.try_into().map(f64::from_le_bytes);
+            if let Ok(number) = number
+                && (bytes.contains(&0) || std::str::from_utf8(bytes).is_err())
+            {
+                return number.to_string();
+            }
+        }
+    }
+    String::from_utf8(value).unwrap_or_else(|error| format!("{:02x?}", error.as_bytes()))
+}
+
 impl Facts for Identity<'_> {
     fn fact(&self, fact: &Fact) -> Option<Cow<'_, str>> {
         let property = |path: &str| {
             let value = host::property(path).filter(|value| !value.is_empty())?;
-            Some(Cow::Owned(String::from_utf8_lossy(&value).into_owned()))
+            Some(Cow::Owned(text(value)))
         };
         match fact {
             Fact::Namespace => self.workload.namespace.as_deref().map(Cow::Borrowed),

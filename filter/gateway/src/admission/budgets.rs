@@ -11,6 +11,7 @@ use crate::bill::{Appraisal, Terms};
 use crate::budget::fleet::PATIENCE;
 use crate::budget::{self, Ask, Claim, Decision, Fact, Facts, Want};
 use crate::gateway::{Gateway, Route};
+use crate::headers::{BUDGET_HEADER, RETRY_AFTER};
 use crate::ledger;
 use crate::metrics::{self, Count};
 use crate::outcome::{Around, Effects};
@@ -118,6 +119,8 @@ impl Waiting {
             )
             .with_code("budget_exceeded"),
         );
+        reject.headers.push((RETRY_AFTER.to_owned(), "1".to_owned()));
+        reject.headers.push((BUDGET_HEADER.to_owned(), format!("{};reject", self.budget)));
         reject.counts.push(metrics::budget(&self.budget, "reject"));
         reject
     }

@@ -86,7 +86,7 @@ impl Counter {
     pub fn is_counted(&self, now: u64, reset: u64) -> bool {
         let length = self.unit().seconds * 1000;
         let ends = self.begin - self.begin % length + length;
-        (now + reset * 1000).abs_diff(ends) < length / 2
+        now.saturating_add(reset.saturating_mul(1000)).abs_diff(ends) < length / 2
     }
 }
 
