@@ -17,6 +17,8 @@ AFTERMATH, SLACK = 30.0, 1.0
 # Seconds after its end in which an exchange that nobody answered is surely settled: a second (LATER, filter/plugin/src/desk.rs),
 # and what a busy machine adds.
 SETTLES = 10.0
+# A VM that dies within that second takes with it what was to be settled; likewise.
+LATER = 4.0
 # Units as headers name them, where that is not as the configuration does.
 UNITS = {"inputTokens": "input-tokens", "outputTokens": "output-tokens"}
 FAILS = ("503", "reset", "cut", "stall")
@@ -57,6 +59,12 @@ class Evidence:
     @property
     def answered(self) -> bool:
         return self.seen.status == 200 and self.seen.complete
+    @property
+    def admitted(self) -> float:
+        """By then it was admitted, if ever: a provider had it, or it was over, or its VM."""
+        if self.attempts:
+            return self.attempts[0].received
+        return min(self.seen.ended, max(end for _, end in self.deaths)) if self.victim else self.seen.ended
 
 
 @dataclass
@@ -116,7 +124,7 @@ def gather(plan: Plan, seen: list[Seen], attempts: list[Attempt]) -> list[Eviden
     def of(one: Seen, after: float = 0.0) -> list[tuple[float, float]]:
         return [(begin, end) for begin, end in deaths if one.sent < end and one.ended + after >= begin]
 
-    return [Evidence(one, by_number.get(one.number, []), of(one), bool(of(one, SETTLES))) for one in seen]
+    return [Evidence(one, by_number.get(one.number, []), of(one), bool(of(one, LATER))) for one in seen]
 
 
 def file(plan: Plan, found: list[Evidence], final: bool = False) -> Files:
@@ -171,7 +179,7 @@ def entries(plan: Plan, budget: Budget, one: Evidence, several: bool) -> list[tu
     found = []
     for place, at in enumerate(places):
         since = received[at - 1] if at else seen.sent
-        until = received[at] if received else seen.ended
+        until = received[at] if received else one.admitted
         last = place == len(places) - 1
         here = [index for index in range(len(one.attempts)) if at <= index and (last or index < places[place + 1])]
         amount = charged(budget, one, here if budget.moves else range(len(one.attempts)), last)
@@ -192,7 +200,7 @@ def under_way(plan: Plan, budget: Budget, one: Evidence, known: set[str]) -> lis
         account = account_of(budget, one, len(one.attempts), (provider, model))
         if failed and account not in known:
             most = amount(budget, model, estimate(one), 0) if one.seen.left else 0
-            found.append((account, Entry(one, since, one.seen.ended, 0, most, most_held(plan, budget, one), settled_by(one, one.seen.ended))))
+            found.append((account, Entry(one, since, max(since, one.seen.ended), 0, most, most_held(plan, budget, one), settled_by(one, one.admitted))))
     return found
 
 
@@ -247,8 +255,10 @@ def used(budget: Budget, one: Evidence) -> Range:
         live = seen.status == 200 and attempt.act in FAILS
         return Range(0, whole if told_all or live or seen.left else 0)
     if seen.left:
-        over = attempt.act in FAILS and attempt.finished and attempt.finished <= seen.left and not seen.tokens
-        sure = attempt.received < seen.left and not over
+        if attempt.act in FAILS and attempt.finished and attempt.finished <= seen.left and not seen.tokens:
+            # Between two attempts, or with the next on its way.
+            return Range(0, amount(budget, model, likely, counted[1] if attempt.sent else 0))
+        sure = attempt.received < seen.left
         if attempt.provider == ESTIMATED:
             return Range(amount(budget, model, given, 0) if sure else 0, whole)
         return Range(amount(budget, model, given, seen.tokens) if sure else 0, whole)
@@ -336,7 +346,7 @@ def most_prompt(one: Evidence) -> int:
 def telling(plan: Plan, budget: Budget, one: Evidence) -> Told | None:
     """What it was told of this budget, as what was left before it came."""
     seen, shadow = one.seen, budget.exceed == "shadow"
-    until = one.attempts[0].received if one.attempts else seen.ended
+    until = one.admitted
     if one.refused:
         if seen.told.get("x-attache-budget") != f"{budget.name};reject" or " left of " not in seen.error:
             return None

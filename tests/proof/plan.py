@@ -71,6 +71,7 @@ SHARES: list[Budget] = [
     Budget("day-warning", "calendar", "day", "outputTokens", 0.1, ("several",), exceed="shadow"),
     Budget("month-watched", "calendar", "month", "usd", 100, ("several", "c-output"), exceed="shadow"),
     Budget("at-once", "concurrent", 0, "concurrent", 2, ("n-keyed",), KEYED, {"queue": "4s"}),
+    Budget("at-once-left", "concurrent", 0, "concurrent", 30, ("n-left",), KEYED),
     Budget("at-once-all", "concurrent", 0, "concurrent", 12, ("n-all", "several")),
 ]
 # Routes: what each is tried with; a model for each provider.
@@ -99,6 +100,7 @@ MIXES: dict[str, tuple[int, tuple[str, ...]]] = {
     "down": (6, ("dear",)),
     "several": (14, ("plain", "pair")),
     "n-keyed": (4, ("plain",)),
+    "n-left": (2, ("plain",)),
     "n-all": (5, ("plain", "pair")),
 }
 CRASHES = ["head", "reserved", "sent", "answer", "settled"]
@@ -168,16 +170,19 @@ def wish(dice: random.Random, number: int, crash: str | None) -> Wish:
     cap = None if clamps and dice.random() < 0.25 else max(1, int(tokens * dice.choice([0.4, 0.8, 1, 1.2, 1.5, 2])))
     stream = dice.random() < 0.45
     leaves_after = leaves_at = None
-    millis = dice.choice([0, 2, 10, 30, 80, 150])
-    if messy and dice.random() < 0.3:
-        if stream and dice.random() < 0.6:
+    millis, doing = dice.choice([0, 2, 10, 30, 80, 150]), acts(dice, route)
+    if mix == "n-left":
+        # While Envoy waits for the second that the only target is given.
+        doing, millis, leaves_after = "503,503,ok", 0, dice.randrange(200, 900)
+    elif messy and dice.random() < 0.3:
+        if stream and dice.random() < 0.5:
             leaves_at = dice.randrange(1, tokens + 1)
         else:
             leaves_after = dice.randrange(0, 2 * millis + 30)
     return Wish(
         number, mix, route, key, words=dice.choice([1, dice.randrange(1, 20), dice.randrange(10, 80), dice.randrange(60, 160)]),
         tokens=tokens, cap=cap, answers=2 if route in ("plain", "pair", "turned") and dice.random() < 0.1 else 1, stream=stream,
-        whole=stream and dice.random() < 0.2, acts=acts(dice, route), millis=millis,
+        whole=stream and dice.random() < 0.2, acts=doing, millis=millis,
         leaves_after=leaves_after, leaves_at=leaves_at, crash=crash)
 
 

@@ -198,7 +198,7 @@ async def sampled(gateway: harness.Gateway, report: Report) -> None:
 
 async def lapse(found: list[evidence.Evidence]) -> None:
     """Waits until all is settled, or has lapsed."""
-    until = max(evidence.settled_by(one, one.seen.ended) for one in found if not one.never)
+    until = max(evidence.settled_by(one, one.admitted) for one in found if not one.never)
     await asyncio.sleep(max(0.0, until - time.time()))
 
 
