@@ -220,6 +220,40 @@ def test_a_request_waits_until_another_is_over(protocol: str, gateway: Gateway, 
     assert all(end <= begin + 0.01 for (_, end), (begin, _) in zip(spans, spans[1:])), spans
 
 
+def test_who_waits_for_what_counts_no_tokens_is_not_counted(gateway: Gateway, quiet: World) -> None:
+    """That would take a worker from all its clients: some 0.4 s for each of these."""
+    mine, gate, begun = team(), "not-counted", threading.Event()
+    events = protocols.split("openai", protocols.saying("openai", "One two"))
+    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": gate}, *events[3:]]}])
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(ask, gateway, "queued", "at-once", mine, "openai", True, None, lambda _: begun.set() or True)
+        assert begun.wait(PATIENCE)
+        waiting, before = counted(gateway, "at-once", "queue"), gateway.cpu()
+        others = [pool.submit(ask, gateway, "queued", "at-once", mine, text=" " * 5_000_000) for _ in range(3)]
+        gateway.await_true(lambda: counted(gateway, "at-once", "queue") == waiting + 3, "they wait")
+        assert gateway.cpu() - before < 0.6
+        quiet.provider.open(gate)
+        assert [one.result(PATIENCE).status for one in (first, *others)] == [200] * 4
+
+
+def test_those_who_wait_take_no_more_memory_than_there_is_for_them(gateway: Gateway, quiet: World) -> None:
+    mine, gate, begun = team(), "large-and-waiting", threading.Event()
+    events = protocols.split("openai", protocols.saying("openai", "One two"))
+    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": gate}, *events[3:]]}])
+    with ThreadPoolExecutor(13) as pool:
+        first = pool.submit(ask, gateway, "queued", "at-once", mine, "openai", True, None, lambda _: begun.set() or True)
+        assert begun.wait(PATIENCE)
+        others = [pool.submit(ask, gateway, "queued", "at-once", mine, text="x" * (30 << 20)) for _ in range(12)]
+        # Two workers, each with room for four of them.
+        gateway.await_true(lambda: sum(other.done() for other in others) >= 4, "at least four are turned away")
+        turned = [other.result() for other in others if other.done()]
+        assert all("too many requests wait" in protocols.read_error("openai", reply.json)["message"] for reply in turned)
+        assert ask(gateway, "queued", "none", mine).status == 200, "others are served"
+        quiet.provider.open(gate)
+        assert first.result(PATIENCE).complete
+        assert {other.result(PATIENCE).status for other in others} == {200, 429}
+
+
 def test_who_hangs_up_while_waiting_leaves_nothing_behind(gateway: Gateway, quiet: World) -> None:
     mine, gate, begun = team(), "hang-up-waiting", threading.Event()
     events = protocols.split("openai", protocols.saying("openai", "One two"))

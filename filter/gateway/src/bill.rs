@@ -171,9 +171,11 @@ impl<'r> Appraisal<'r> {
     /// Counts exactly where that can be done. Elsewhere nothing is better known than what was learned.
     pub fn count(&mut self) {
         let mut counted: Vec<(Family, Option<Bounds>)> = Vec::new();
-        for (family, bounds, _) in &mut self.offers {
+        for (family, bounds, offer) in &mut self.offers {
             let known = counted.iter().find(|(known, _)| known == family).map(|(_, exact)| *exact);
-            let exact = known.unwrap_or_else(|| tokens::count(*family, self.request));
+            let countable = offer.measure.is_countable();
+            let exact = || countable.then(|| tokens::count(*family, self.request)).flatten();
+            let exact = known.unwrap_or_else(exact);
             if known.is_none() {
                 counted.push((*family, exact));
             }

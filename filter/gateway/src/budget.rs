@@ -320,6 +320,10 @@ impl Claim {
     pub fn needs_prices(&self) -> bool {
         self.rule.unit == Unit::Usd && self.rule.default_rates.is_none() && !self.rule.shadow
     }
+    /// How many tokens a prompt has makes a difference.
+    pub fn counts_tokens(&self) -> bool {
+        !self.rule.unit.certain() && self.rule.unit != Unit::OutputTokens
+    }
     /// A shorter answer takes less of it.
     pub fn clamps(&self) -> bool {
         self.rule.unit.clamps() && !self.rule.shadow

@@ -74,7 +74,17 @@ pub struct Measure {
     hard: bool,
 }
 
+/// Bytes of text, or a little more, beyond which nobody counts: tokens are counted at some 12 MB a second, and meanwhile all
+/// of the worker's other clients wait. The largest window of a published vocabulary has 1,047,576 tokens, and ordinary text
+/// four or five bytes for each.
+const COUNTABLE: u64 = 6 << 20;
+
 impl Measure {
+    /// It may be counted exactly without others waiting for it.
+    pub fn is_countable(&self) -> bool {
+        self.text.high <= COUNTABLE
+    }
+
     /// Reports may move its bounds.
     pub fn learns(&self) -> bool {
         !self.hard

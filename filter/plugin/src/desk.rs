@@ -18,8 +18,10 @@ use crate::listener::{Again, Case};
 
 /// Milliseconds between two looks, at most.
 const PERIOD: u64 = 100;
-/// Requests of one worker that may wait at a time: each holds its body.
+/// Requests of one worker that may wait at a time, and the bytes of their bodies together: Envoy keeps those, and at the
+/// chart's `overload.heapBytes` (1 GiB) it refuses everybody's requests. One may always wait.
 const SEATS: usize = 1000;
+const BYTES: u64 = 128 << 20;
 /// Milliseconds after its end in which who answered an exchange has surely settled it.
 const LATER: u64 = 1000;
 
@@ -44,6 +46,8 @@ struct Seat {
     due: u64,
     /// Or when the fleet's service has answered.
     leases: bool,
+    /// Of its body.
+    bytes: u64,
     case: Weak<RefCell<Case>>,
 }
 
@@ -52,14 +56,15 @@ impl Desk {
         Desk { id, workload, counters, calls, ..Desk::default() }
     }
 
-    /// A request waits. `false`: too many do already.
-    pub fn seat(&self, id: u32, case: &Rc<RefCell<Case>>, now: u64, again: Again) -> bool {
+    /// A request with a body of so many bytes waits. `false`: too many do already.
+    pub fn seat(&self, id: u32, case: &Rc<RefCell<Case>>, bytes: u64, now: u64, again: Again) -> bool {
         let Ok(mut waiting) = self.waiting.try_borrow_mut() else { return false };
-        if waiting.len() >= SEATS {
+        let kept: u64 = waiting.values().map(|seat| seat.bytes).sum();
+        if waiting.len() >= SEATS || !waiting.is_empty() && kept.saturating_add(bytes) > BYTES {
             return false;
         }
         let case = Rc::downgrade(case);
-        waiting.insert(id, Seat { due: now + again.millis, leases: again.leases, case });
+        waiting.insert(id, Seat { due: now + again.millis, leases: again.leases, bytes, case });
         drop(waiting);
         self.pace(now);
         true

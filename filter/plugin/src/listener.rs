@@ -190,7 +190,7 @@ impl Listener {
                 let again = Again { millis: waiting.again(), leases: waiting.leases() };
                 // Asked already in the fleet's name: the answer is for all.
                 let asks = waiting.take_asks();
-                let seated = self.desk.seat(self.id, &self.case, around.now, again);
+                let seated = self.desk.seat(self.id, &self.case, waiting.bytes(), around.now, again);
                 self.desk.send(asks);
                 match seated {
                     true => {

@@ -94,6 +94,11 @@ impl Waiting {
         self.planned.ticket.protocol
     }
 
+    /// Of its body, which Envoy keeps meanwhile.
+    pub fn bytes(&self) -> u64 {
+        self.planned.ticket.body_length
+    }
+
     /// It waits for the fleet's service, and is to be asked again at once when there is an answer.
     pub fn leases(&self) -> bool {
         self.leases
@@ -328,7 +333,16 @@ impl<'c> Case<'c> {
         let times = (now, expires(now, self.route.total.millis));
         let mut want = appraisal.want(false, times, downgraded);
         let mut decision = budget::reserve(self.around, &claims, &want);
-        if matches!(decision, Decision::CountFirst | Decision::Wait { .. }) {
+        // What waits cannot be counted later: its body is read here only. For what counts no tokens that is no loss.
+        let counts = match decision {
+            Decision::CountFirst => true,
+            Decision::Wait { .. } => claims.iter().any(Claim::counts_tokens),
+            Decision::Admitted(_)
+            | Decision::Refused(_)
+            | Decision::Downgrade { .. }
+            | Decision::Lease { .. } => false,
+        };
+        if counts {
             appraisal.count();
             want = appraisal.want(true, times, downgraded);
             decision = budget::reserve(self.around, &claims, &want);

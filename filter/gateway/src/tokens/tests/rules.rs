@@ -31,6 +31,18 @@ fn the_cookbooks_example() {
     assert_eq!(counted("claude-sonnet-4-5", &body).1, None);
 }
 
+/// A window full of ordinary text is counted; what no window holds keeps no worker busy.
+#[test]
+fn what_no_window_holds_is_not_counted() {
+    let countable = |text: String| {
+        let body = json!({ "model": "m", "messages": [{ "role": "user", "content": text }] }).to_string();
+        let request = Protocol::OpenAiChat.codec().decode_request(&Line::default(), &body).unwrap();
+        measure(Family::of("openai", "gpt-4o"), &request).is_countable()
+    };
+    assert!(countable("every word ".repeat(1_047_576 / 2)));
+    assert!(!countable(" ".repeat(10 << 20)));
+}
+
 #[test]
 fn bounds_hold_what_is_exact() {
     let tool = json!({ "type": "function", "function": { "name": "weather", "description": "Tells the weather",
