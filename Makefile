@@ -74,7 +74,7 @@ chart-test: wasm helm testing ## The chart, what Envoy says to it, and `make run
 	$(call say,$@)
 	@$(PYTEST) tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py
 
-e2e: wasm $(if $(and $(CASE),$(if $(findstring proof,$(CASE)),,other)),,crash-wasm) helm testing ratelimit ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
+e2e: wasm helm testing ratelimit ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
 	$(call say,$@)
 	@$(PYTEST) tests $(addprefix --ignore=,$(wildcard tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py tests/sdk tests/cluster)) $(if $(CASE),-k '$(CASE)')
 
@@ -94,7 +94,7 @@ cluster-up: testing ## That cluster, to look around in; `make cluster-down` ends
 cluster-down: testing
 	@$(CLUSTER) down
 
-chaos: wasm helm testing ## 10,000 requests over providers that break at random [SEED=n], then the tests that take minutes
+chaos: wasm crash-wasm helm testing ## 10,000 requests over providers that break at random [SEED=n], then the tests that take minutes
 	@$(TESTING)/bin/python tests/chaos.py $(if $(SEED),--seed '$(SEED)')
 	@$(PYTEST) tests -m slow
 

@@ -71,12 +71,13 @@ def test_a_token_that_envoy_verified(world: World, quiet: World) -> None:
                                "local_jwks": {"inline_string": json.dumps({"keys": [jwk]})}}},
         "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "test"}}]}}
     budgets = [{"name": "each", "per": ["jwt.sub"], "match": {"facts": {"jwt.https://claims.test/tier": ["basic"]}}, **ONE}]
+    budgets.append({"name": "tenants", "per": ["jwt.tenant"], "match": {"facts": {"jwt.https://claims.test/tier": ["team"]}}, **ONE})
     with gateway_of(world, "identity-jwt", budgets, {"httpFilters": [authn]}) as gateway:
         def basic(name: str) -> int:
             return ask(gateway, {"x-token": token({"sub": name, "https://claims.test/tier": "basic"})})
 
         assert [basic("ann"), basic("ann"), basic("bob")] == [200, 429, 200]
-        numbered = [ask(gateway, {"x-token": token({"sub": name, "https://claims.test/tier": "basic"})}) for name in (133, 135, 133)]
+        numbered = [ask(gateway, {"x-token": token({"sub": "x", "tenant": tenant, "https://claims.test/tier": "team"})}) for tenant in (133, 135, 133)]
         assert numbered == [200, 200, 429], "numbers are told apart"
         gold = {"x-token": token({"sub": "ann", "https://claims.test/tier": "gold"})}
         assert [ask(gateway, gold) for _ in range(2)] == [200, 200]
