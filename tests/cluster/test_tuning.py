@@ -210,8 +210,14 @@ def test_the_authority_stays_and_is_rotated_by_a_value(tuned: Namespace, app: Po
     assert all(one in bundle["bundle.pem"] for one in re.findall(r"-----BEGIN.*?-----END CERTIFICATE-----", bundle["authority.pem"], re.DOTALL))
     # The pod that was there goes on with what it has; a new one has the new certificate.
     assert who(app) == "openai"
-    tuned.create(pod("younger"))
-    younger = Pod(tuned, "younger").await_ready()
+    # A policy is in force a second or two after it was made.
+    for number in range(20):
+        name = f"younger-{number}"
+        tuned.create(pod(name))
+        if [one["secret"]["secretName"] for one in tuned.get("pod", name)["spec"]["volumes"] if one["name"] == "attache-tls"] == ["attache-tls-2"]:
+            break
+        time.sleep(1)
+    younger = Pod(tuned, name).await_ready()
     assert who(younger) == "openai"
     assert [one["secret"]["secretName"] for one in younger.seen["spec"]["volumes"] if one["name"] == "attache-tls"] == ["attache-tls-2"]
     unharmed(app)
