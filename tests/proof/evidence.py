@@ -182,11 +182,12 @@ def entries(plan: Plan, budget: Budget, one: Evidence, several: bool) -> list[tu
         until = received[at] if received else one.admitted
         last = place == len(places) - 1
         here = [index for index in range(len(one.attempts)) if at <= index and (last or index < places[place + 1])]
-        amount = charged(budget, one, here if budget.moves else range(len(one.attempts)), last)
+        served = here if budget.moves else range(len(one.attempts))
+        amount, hold = charged(budget, one, served, last), most_held(plan, budget, one) + wasted(budget, one, served).most
         # Who moved on has left the account before.
         settled = settled_by(one, until) if last else received[places[place + 1]]
         holds = surely_under_way(one) if last else (one.attempts[here[-1]].finished or one.attempts[here[-1]].received)
-        found.append((account_of(budget, one, at), Entry(one, since, until, amount.least, amount.most, most_held(plan, budget, one), settled, holds)))
+        found.append((account_of(budget, one, at), Entry(one, since, until, amount.least, amount.most, hold, settled, holds)))
     if budget.moves:
         found += under_way(plan, budget, one, {account for account, _ in found})
     return found
@@ -225,12 +226,14 @@ def charged(budget: Budget, one: Evidence, here: "range | list[int]", last: bool
         return Range(0, 0)
     if budget.unit == "requests":
         return Range(1, 1) if one.attempts else Range(0, 1)
-    total = used(budget, one) if last else Range(0, 0)
-    if budget.charges_failed:
-        for index in here:
-            wasted = failed(budget, one, index)
-            total = Range(total.least + wasted.least, total.most + wasted.most)
-    return total
+    total, lost = used(budget, one) if last else Range(0, 0), wasted(budget, one, here)
+    return Range(total.least + lost.least, total.most + lost.most)
+
+
+def wasted(budget: Budget, one: Evidence, here: "range | list[int]") -> Range:
+    """Of it, what is charged for attempts that failed; what they used stays held beside what the next may use."""
+    found = [failed(budget, one, index) for index in here] if budget.charges_failed else []
+    return Range(sum(lost.least for lost in found), sum(lost.most for lost in found))
 
 
 def used(budget: Budget, one: Evidence) -> Range:
@@ -250,13 +253,13 @@ def used(budget: Budget, one: Evidence) -> Range:
     whole = amount(budget, model, likely, counted[1])
     if one.victim:
         # What came before the VM died was read; and an attempt that was made afterwards had another VM.
-        read = any(attempt.finished <= end or attempt.received >= begin for begin, end in one.deaths)
-        told_all = attempt.finished and read and attempt.act not in FAILS
+        told_all = attempt.finished and any(attempt.finished <= end for _, end in one.deaths) and attempt.act not in FAILS
+        afterwards = any(attempt.received >= begin for begin, _ in one.deaths)
         live = seen.status == 200 and attempt.act in FAILS
-        return Range(0, whole if told_all or live or seen.left else 0)
+        return Range(0, whole if told_all or afterwards or live or seen.left else 0)
     if seen.left:
-        if attempt.act in FAILS and attempt.finished and attempt.finished <= seen.left and not seen.tokens:
-            # Between two attempts, or with the next on its way.
+        if attempt.act in FAILS and attempt.finished and not seen.tokens:
+            # Between two attempts, or with the next on its way; and who was first, if both hung up at once?
             return Range(0, amount(budget, model, likely, counted[1] if attempt.sent else 0))
         sure = attempt.received < seen.left
         if attempt.provider == ESTIMATED:

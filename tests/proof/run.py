@@ -154,7 +154,16 @@ def run(folder: Path, seed: int, requests: int) -> Report:
     with Origin() as origin:
         values, keys = {"gateway": plan.configured(made, origin.ports)}, {name: "key" for name in plan.PROVIDERS}
         with harness.Gateway(folder / "envoy", values, keys, concurrency=2, wasm=CRASHING) as gateway:
-            return asyncio.run(proof(made, gateway, origin))
+            try:
+                return asyncio.run(proof(made, gateway, origin))
+            except OSError as broken:
+                raise AssertionError(f"{broken}\n{ending(gateway)}") from broken
+
+
+def ending(gateway: harness.Gateway) -> str:
+    """What became of Envoy."""
+    time.sleep(1)
+    return f"Envoy ended with {gateway.process.poll()}\n{(gateway.folder / 'stderr').read_text()[-5000:]}\n{gateway.tail(0)[-10_000:]}"
 
 
 async def proof(made: Plan, gateway: harness.Gateway, origin: Origin) -> Report:
