@@ -218,7 +218,10 @@ struct Item {
     rule: Rc<Rule>,
     account: u64,
     number: u64,
+    /// For the attempt under way.
     amount: u64,
+    /// For those that failed, beside it.
+    wasted: u64,
 }
 
 /// Makes sure that all values are there. Before the first request: Envoy compares versions only of keys that exist.

@@ -39,6 +39,21 @@ pub(crate) fn follows(
     }
 }
 
+/// Another attempt is to follow one that used this. `false`: a budget that charges it has no room for both.
+pub(crate) fn keeps(
+    ticket: &Ticket,
+    progress: &mut Progress,
+    used: &Used,
+    around: &Around<'_>,
+    effects: &mut Effects,
+) -> bool {
+    let kept = progress.reservation.keep(around, used);
+    if let Some(step) = ticket.plan.get(usize::from(progress.step)).filter(|_| !kept) {
+        effects.counts.push(metrics::budget_target(step));
+    }
+    kept
+}
+
 /// What failed at the accounts that are held now.
 fn failed_here(progress: &Progress) -> &[Used] {
     progress.failed.get(usize::from(progress.left)..).unwrap_or_default()

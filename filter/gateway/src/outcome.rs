@@ -46,6 +46,8 @@ pub struct Over {
     pub progress: Progress,
     /// Milliseconds that the provider asked to wait.
     told: Option<u64>,
+    /// What it is known to have used, until there is room for it beside another attempt.
+    used: Option<Used>,
 }
 
 /// Whose fault a class of failure is.
@@ -94,11 +96,12 @@ pub fn failed(
     let mut progress = logged(attempt, index_of(error.kind), rests, started, around.now);
     progress.failed.extend(used);
     suffer(attempt, error, told.filter(|_| rests), started, around, effects);
-    Over { progress, told }
+    Over { progress, told, used }
 }
 
 impl Over {
-    /// What is tried next. Targets where a budget does not admit the exchange are passed over.
+    /// What is tried next. Targets where a budget does not admit the exchange are passed over; all are where what this attempt
+    /// used leaves no room for another.
     pub fn next(
         &mut self,
         ticket: &Ticket,
@@ -109,10 +112,19 @@ impl Over {
         let left = ticket.policy.deadline.saturating_sub(around.now);
         loop {
             let next = failover::next(ticket, &self.progress, error, self.told, left)?;
+            if let Some(used) = self.used.take()
+                && !ledger::keeps(ticket, &mut self.progress, &used, around, effects)
+            {
+                return None;
+            }
             if ledger::follows(ticket, &mut self.progress, next.step, around, effects) {
                 return Some(next);
             }
             let step = u8::try_from(next.step).unwrap_or(u8::MAX);
+            if step == self.progress.step {
+                // Not this one again, or this had no end.
+                (self.progress.again, self.progress.waits) = (true, u8::MAX);
+            }
             self.progress.log.push(Tried { step, class: Tried::OVER_BUDGET, millis: 0, rests: false });
         }
     }

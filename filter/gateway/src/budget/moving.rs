@@ -22,6 +22,10 @@ impl Moving {
         let clamps = claim.on_exceed == OnExceed::Clamp;
         Moving { rule: claim.rule, account: claim.account, keyed: claim.keyed, clamps }
     }
+    /// This is its account, or the one of those for whom there was no room.
+    fn is_at(&self, account: u64) -> bool {
+        account == self.account || self.keyed.is_some_and(|keyed| account == keyed.shared)
+    }
     /// A target under way neither waits nor becomes another one: what does not fit is refused.
     fn claim(&self) -> Claim {
         let on_exceed = if self.clamps { OnExceed::Clamp } else { OnExceed::Reject };
@@ -35,7 +39,7 @@ impl Reservation {
         let here = || self.items.iter().filter(|item| item.rule.moves);
         here().count() == moving.len()
             && moving.iter().all(|other| {
-                here().any(|item| item.account == other.account && item.rule.name == other.rule.name)
+                here().any(|item| other.is_at(item.account) && item.rule.name == other.rule.name)
             })
     }
 

@@ -438,7 +438,8 @@ fn held(row: &mut [Draft<'_>], want: &Want) -> (Vec<Item>, Vec<Crossed>, Vec<Ask
     for draft in row {
         let rule = &draft.claim.rule;
         let number = draft.state.hold(rule, draft.amount, want.expires);
-        items.push(Item { rule: rule.clone(), account: draft.account, number, amount: draft.amount });
+        let (account, amount) = (draft.account, draft.amount);
+        items.push(Item { rule: rule.clone(), account, number, amount, wasted: 0 });
         let crossed = draft.state.crossed(rule).into_iter();
         told.extend(crossed.map(|per_cent| Crossed { budget: rule.name.clone(), per_cent }));
         if draft.reach == Reach::Ask {

@@ -80,12 +80,33 @@ impl Reservation {
         for (item, before) in self.items.iter_mut().zip(before) {
             let wanted = before.saturating_add(granted.saturating_mul(each(item)));
             if item.amount > wanted {
-                alter(around, item, |account| account.change(item.number, wanted));
                 item.amount = wanted;
+                alter(around, item, |account| account.change(item.number, item.held()));
             }
         }
         self.output = self.output.saturating_add(granted);
         granted
+    }
+
+    /// Another attempt is to follow one that used this. Where the budget charges it, it is held beside what the next may use.
+    /// `false`: some budget has no room for both, and nothing has changed.
+    pub fn keep(&mut self, around: &Around<'_>, used: &Used) -> bool {
+        let mut kept: Vec<u64> = Vec::with_capacity(self.items.len());
+        for item in &self.items {
+            match item.keep(around, used) {
+                Some(more) => kept.push(more),
+                None => break,
+            }
+        }
+        let all = kept.len() == self.items.len();
+        for (item, more) in self.items.iter_mut().zip(kept).filter(|(_, more)| *more > 0) {
+            if all {
+                item.wasted = item.wasted.saturating_add(more);
+            } else {
+                alter(around, item, |account| account.change(item.number, item.held()));
+            }
+        }
+        all
     }
 
     /// Charges what the answer and the attempts that failed before it used, and frees the rest. A second time it does nothing.
@@ -105,10 +126,10 @@ impl Reservation {
             let sum = all.map(one).try_fold(0u64, |sum, one| Some(sum.saturating_add(one?)));
             let Some(sum) = sum else {
                 settled.unpriced.push(item.rule.name.clone());
-                return item.amount;
+                return item.held();
             };
-            if sum > item.amount {
-                settled.beyond.push((item.rule.name.clone(), sum - item.amount));
+            if sum > item.held() {
+                settled.beyond.push((item.rule.name.clone(), sum - item.held()));
             }
             sum
         });
@@ -150,6 +171,33 @@ impl Reservation {
 }
 
 impl Item {
+    fn held(&self) -> u64 {
+        self.amount.saturating_add(self.wasted)
+    }
+
+    /// Holds what a failed attempt is charged with, too, and returns how much that is; `None`: there is no room.
+    fn keep(&self, around: &Around<'_>, used: &Used) -> Option<u64> {
+        let more = charge(self.rule.unit, used, rates(used.rates.as_ref(), &self.rule)).unwrap_or_default();
+        if more == 0 || !self.rule.charge_failed || self.rule.unit.certain() {
+            return Some(0);
+        }
+        let reach = reach(around, self);
+        let fits = alter(around, self, |account| {
+            let held = account.holds(self.number)?;
+            let fits = self.rule.shadow || account.left(&self.rule, reach) >= more;
+            if fits {
+                account.change(self.number, held.saturating_add(more))?;
+            }
+            Some(fits)
+        });
+        match fits {
+            Some(true) => Some(more),
+            Some(false) => None,
+            // It holds nothing any more: its window is over.
+            None => Some(0),
+        }
+    }
+
     /// Tokens of answers that were used beyond what is held; `None`: it ends no stream.
     fn over(&self, so_far: &Used) -> Option<u64> {
         let rates = rates(so_far.rates.as_ref(), &self.rule);
@@ -177,11 +225,15 @@ fn end_row(page: &Page, row: &[(&Item, u64)], now: u64) -> (Changed, Settled) {
     (changed, settled)
 }
 
+/// How much of its limit a request under way may have: it does not wait for the fleet, and has what this pod was granted.
+fn reach(around: &Around<'_>, item: &Item) -> Reach {
+    let closed = |fleet: &super::Leased| fleet.closed || !Link::read(around.store).is_down(around.now);
+    if item.rule.fleet.as_ref().is_some_and(closed) { Reach::Granted } else { Reach::Limit }
+}
+
 /// Lets an item hold `each` for up to this many tokens more, and returns for how many; `None`: it holds nothing any more.
 fn grow(around: &Around<'_>, item: &Item, tokens: u64, each: u64) -> Option<u64> {
-    let closed = |fleet: &super::Leased| fleet.closed || !Link::read(around.store).is_down(around.now);
-    // A stream does not wait for the fleet: it has what this pod was granted.
-    let reach = if item.rule.fleet.as_ref().is_some_and(closed) { Reach::Granted } else { Reach::Limit };
+    let reach = reach(around, item);
     alter(around, item, |account| {
         let held = account.holds(item.number)?;
         let left = if item.rule.shadow { u64::MAX } else { account.left(&item.rule, reach) };

@@ -439,6 +439,42 @@ fn failed_attempts_cost_where_the_budget_says_so() {
 }
 
 #[test]
+fn what_failed_attempts_used_is_held_beside_what_the_next_may_use() {
+    let budget =
+        json!({ "limit": { "tokens": 500 }, "window": { "fixed": "1m" }, "failedAttempts": "charge" });
+    let bench = Bench::new(budget);
+    let mut reservation = bench.admit(&want(100, 100)).reservation;
+    let failed = used(100, 50);
+    assert!(reservation.keep(&bench.around(), &failed));
+    assert_eq!(bench.standing(), (0, 350));
+    assert!(reservation.keep(&bench.around(), &failed), "the limit itself may be reached");
+    let full = reservation.clone();
+    assert!(!reservation.keep(&bench.around(), &used(1, 0)), "and not exceeded");
+    assert_eq!((&reservation, bench.standing()), (&full, (0, 500)));
+    let settled = reservation.settle(&bench.around(), &used(100, 100), &[failed, failed]);
+    assert_eq!((bench.standing(), settled.beyond), ((500, 0), Vec::new()));
+    // Where nothing is charged nothing is held.
+    let free = Bench::new(json!({ "limit": { "tokens": 200 }, "window": { "fixed": "1m" } }));
+    let mut reservation = free.admit(&want(100, 100)).reservation;
+    assert!(reservation.keep(&free.around(), &failed) && free.standing() == (0, 200));
+}
+
+#[test]
+fn who_has_no_account_of_his_own_stays_in_the_shared_one() {
+    let bench = Bench::new(json!({ "limit": { "tokens": 200 }, "window": { "fixed": "1m" },
+        "per": ["provider", "user"], "maxKeys": 1, "onFull": "share", "forgeable": true }));
+    let facts: &[_] = &[("provider", "openai"), ("user", "a")];
+    let other: &[_] = &[("provider", "openai"), ("user", "b")];
+    let admit = |facts| match reserve(&bench.around(), &bench.claims(facts), &want(60, 60)) {
+        Decision::Admitted(admitted) => admitted.reservation,
+        other => panic!("{other:?}"),
+    };
+    admit(facts);
+    let shared = admit(other);
+    assert!(shared.stays(&bench.budgets.moving(&Sent(other))), "there is no room for a second of its kind");
+}
+
+#[test]
 fn a_new_limit_holds_at_once_and_what_was_spent_stays() {
     let mut bench = tokens(1000, json!("reject"));
     bench.admit(&want(600, 0)).reservation.settle(&bench.around(), &used(600, 0), &[]);
