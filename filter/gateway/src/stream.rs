@@ -124,7 +124,7 @@ impl Stream {
 
     /// Tokens of the answer so far, of which there are surely so many.
     pub fn surely(&self) -> u64 {
-        let counted = self.meter.as_ref().map_or(0, |meter| meter.tokens().saturating_sub(meter.doubt()));
+        let counted = self.meter.as_ref().map_or(0, Meter::surely);
         counted.max(self.told().output.unwrap_or(0))
     }
 

@@ -6,12 +6,13 @@ mod support;
 
 use attache_gateway::admission::{Admission, Head};
 use attache_gateway::attempt::Attempt;
-use attache_gateway::exchange::{Exchange, Expiry, Flow};
+use attache_gateway::budget::standings;
+use attache_gateway::exchange::{Ending, Exchange, Expiry, Flow};
 use attache_gateway::gateway::Gateway;
 use attache_gateway::outcome::Around;
 use attache_gateway::ticket::Progress;
 use serde_json::{Value, json};
-use support::{Memory, NOW};
+use support::{Memory, NOW, Nobody};
 
 /// How the two protocols that know several answers say the same.
 struct Words {
@@ -81,6 +82,10 @@ fn begun(words: &Words, store: &Memory) -> Exchange {
     exchange
 }
 
+fn spent(words: &Words, store: &Memory) -> u64 {
+    standings(&Around { now: NOW, store }, &gateway(words).budgets.claims(&Nobody))[0].spent
+}
+
 #[test]
 fn a_choice_that_goes_on_after_the_first_is_no_silence() {
     for words in BOTH {
@@ -102,6 +107,9 @@ fn a_choice_that_goes_on_after_the_first_is_no_silence() {
         assert_eq!(exchange.body(last.as_bytes(), true, &around(500)), Flow::Pass(None));
         let counts: Vec<String> = exchange.effects().counts.into_iter().map(|count| count.name).collect();
         assert!(counts.iter().any(|name| name.ends_with("class=ok")), "{counts:?}");
+        // Two words for each of nine times twenty, and what stands around them.
+        let spent = spent(words, &store);
+        assert!((360..420).contains(&spent), "{} {spent}", words.provider);
     }
 }
 
@@ -146,5 +154,20 @@ fn who_falls_silent_before_all_choices_have_ended_is_told_of() {
             let told = String::from_utf8(told).unwrap();
             assert!(told.contains("sent nothing for 60 s"), "{told}");
         }
+    }
+}
+
+#[test]
+fn every_choice_is_paid_for_when_the_client_hangs_up() {
+    for words in BOTH {
+        let store = Memory::default();
+        let around = Around { now: NOW, store: &store };
+        let mut exchange = begun(words, &store);
+        for index in [0, 1, 1] {
+            exchange.body((words.piece)(index, &" a".repeat(100)).as_bytes(), false, &around);
+        }
+        exchange.close(Ending::ClientLeft, &around);
+        let spent = spent(words, &store);
+        assert!((300..340).contains(&spent), "{} {spent}", words.provider);
     }
 }
