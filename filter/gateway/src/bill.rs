@@ -98,18 +98,23 @@ impl<'r> Appraisal<'r> {
             let seen = offers.iter().find(|(other, ..)| *other == family).map(|(.., offer)| offer.measure);
             let measure = seen.unwrap_or_else(|| tokens::measure(family, request));
             let ratio = measure.learns().then(|| learned::read(store, learned::model(step))).flatten();
-            let bounds = measure.bounds(ratio.as_ref());
+            let mut bounds = measure.bounds(ratio.as_ref());
             let known =
                 |name: &str| catalogue.model(&step.provider, row.name, name).map(|model| model.figures);
             let mut offer = offer(request, (step, target, row), measure, known(&step.model), limits);
+            let mut window = known(&step.model).and_then(|figures| figures.longest_prompt());
             // Another protocol's members do not reach the provider.
             if row.protocol == request.protocol {
                 for Fallback { model, .. } in fallbacks(request) {
                     let figures = known(&model);
+                    window = window.max(figures.and_then(|figures| figures.longest_prompt()));
                     let most = figures.and_then(|figures| figures.output).map(NonZeroU64::get);
                     offer.most_output = offer.most_output.max(most.unwrap_or(0));
                     offer.fallbacks.push((model, figures.as_ref().and_then(Tariff::of)));
                 }
+            }
+            if measure.open {
+                bounds.high = bounds.high.max(window.unwrap_or(tokens::WINDOW));
             }
             offers.push((family, bounds, offer));
         }
@@ -132,7 +137,7 @@ impl<'r> Appraisal<'r> {
                 *bounds = Bounds {
                     low: exact.low.max(bounds.low.min(exact.high)),
                     likely: exact.likely.min(bounds.high),
-                    high: exact.high.min(bounds.high),
+                    high: if offer.measure.open { bounds.high } else { exact.high.min(bounds.high) },
                 };
             }
         }

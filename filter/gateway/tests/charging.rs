@@ -274,3 +274,26 @@ fn how_a_request_was_served_is_the_dearest_that_it_allows_until_it_is_told() {
     }
     assert_eq!(dollars(priority, None).unwrap(), 2 * dollars(json!({}), None).unwrap());
 }
+
+#[test]
+fn what_a_prompt_names_elsewhere_is_held_as_long_as_its_model_takes() {
+    let held = |model: &str, members: Value| {
+        let targets = json!([{ "provider": "openai", "model": model }]);
+        let bench = Bench::new(targets, json!({ "limit": { "inputTokens": 5_000_000 } }));
+        bench.admit(members);
+        bench.held()
+    };
+    let search = json!({ "web_search_options": {} });
+    assert!(held("gpt-4o", json!({})) < 10);
+    // As the catalogue has it; of an unknown model as of the largest.
+    assert_eq!(held("gpt-4o", search.clone()), 128_000);
+    assert_eq!(held("my-own", search.clone()), 1 << 20);
+    // Where it does not fit, a hard limit stays hard.
+    let bench = Bench::new(json!([{ "provider": "openai", "model": "gpt-4o" }]), json!({}));
+    let head = [(":path", "/v1/chat/completions"), (":method", "POST")];
+    let head = Head::new(head.into_iter().map(|(name, value)| (name.into(), value.into())));
+    let body = with(json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] }), search);
+    let admission = Admission::begin(&head, &bench.gateway).unwrap();
+    let refused = support::admit(admission, &bench.gateway, &body.to_string(), &bench.around()).unwrap_err();
+    assert_eq!(refused.error.code.as_deref(), Some("budget_exceeded"));
+}
