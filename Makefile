@@ -85,7 +85,7 @@ sdk: wasm helm testing ## The official SDKs, unmodified, through the running gat
 cluster-test: wasm helm testing ## A real Kubernetes, pods with the sidecar; Linux, root [CASE=part of a test's name]
 	$(call say,$@)
 	@if reason=$$($(CLUSTER) why-not); then \
-		$(MAKE) image && $(CLUSTER) within $(PYTEST) tests/cluster $(if $(CASE),-k '$(CASE)'); \
+		$(MAKE) image && $(CLUSTER) within $(PYTEST) tests/cluster -n 3 --dist loadfile --no-loadscope-reorder $(if $(CASE),-k '$(CASE)'); \
 	else echo "no test in a cluster was run: $$reason"; fi
 
 cluster-up: testing ## That cluster, to look around in; `make cluster-down` ends it
