@@ -74,7 +74,7 @@ chart-test: wasm helm testing ## The chart, what Envoy says to it, and `make run
 	$(call say,$@)
 	@$(PYTEST) tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py
 
-e2e: wasm helm testing ratelimit ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
+e2e: wasm crash-wasm helm testing ratelimit ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
 	$(call say,$@)
 	@$(PYTEST) tests $(addprefix --ignore=,$(wildcard tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py tests/sdk tests/cluster)) $(if $(CASE),-k '$(CASE)')
 
@@ -99,6 +99,7 @@ chaos: wasm crash-wasm helm testing ## 10,000 requests over providers that break
 	@$(PYTEST) tests -m slow
 
 proof: crash-wasm helm testing ## Budgets are exact: 20,000 requests, with hang-ups, failures, reloads and VMs that die [SEED=n] [REQUESTS=n]
+	@ATTACHE_BUDGET_STEPS=$${ATTACHE_BUDGET_STEPS:-1000000} cargo test --quiet --release --package attache-gateway --test budget -- --nocapture
 	@$(TESTING)/bin/python tests/proof/run.py $(if $(SEED),--seed '$(SEED)') $(if $(REQUESTS),--requests '$(REQUESTS)')
 
 bench: wasm helm testing ## Plain Envoy against Envoy with the filter, and what a pod pays for the sidecar
