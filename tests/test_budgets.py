@@ -5,6 +5,7 @@ import itertools
 import json
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Iterator
 
@@ -218,6 +219,21 @@ def test_a_request_waits_until_another_is_over(protocol: str, gateway: Gateway, 
     # No two at a time.
     spans = sorted((seen.at, seen.ended or 0) for seen in quiet.provider.requests("openai"))
     assert all(end <= begin + 0.01 for (_, end), (begin, _) in zip(spans, spans[1:])), spans
+
+
+def test_many_that_wait_are_served_one_after_the_other(gateway: Gateway, quiet: World) -> None:
+    """One at a time, and none waits longer than its 10 seconds."""
+    mine, many, begun = team(), 250, threading.Event()
+    events = protocols.split("openai", protocols.saying("openai", "One two"))
+    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": "many"}, *events[3:]]}])
+    with ThreadPoolExecutor(many + 1) as pool:
+        first = pool.submit(ask, gateway, "queued", "at-once", mine, "openai", True, None, lambda _: begun.set() or True)
+        assert begun.wait(PATIENCE)
+        waiting = counted(gateway, "at-once", "queue")
+        others = [pool.submit(ask, gateway, "queued", "at-once", mine) for _ in range(many)]
+        gateway.await_true(lambda: counted(gateway, "at-once", "queue") == waiting + many, "they wait")
+        quiet.provider.open("many")
+        assert Counter(other.result(PATIENCE).status for other in (first, *others)) == {200: many + 1}
 
 
 def test_who_waits_for_what_counts_no_tokens_is_not_counted(gateway: Gateway, quiet: World) -> None:

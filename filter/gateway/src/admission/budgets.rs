@@ -87,6 +87,12 @@ impl Waiting {
         self.again
     }
 
+    /// The account for which it waits.
+    pub fn account(&self) -> u64 {
+        let claim = self.claims.iter().find(|claim| claim.budget() == self.budget);
+        claim.map_or(0, Claim::account)
+    }
+
     pub fn protocol(&self) -> Protocol {
         self.planned.ticket.protocol
     }
@@ -137,12 +143,12 @@ impl Waiting {
             Decision::Admitted(held) => {
                 Ok(Verdict::Go(Box::new(self.planned.admitted(Some(*held), around.now))))
             }
-            Decision::Wait { again, .. } => {
+            Decision::Wait { again, budget, .. } => {
                 self.want.patience = Some(around.now + PATIENCE);
-                Ok(Verdict::Wait(Box::new(Waiting { again, leases: false, ..self })))
+                Ok(Verdict::Wait(Box::new(Waiting { again, budget, leases: false, ..self })))
             }
-            Decision::Lease { asks, again, .. } => {
-                Ok(Verdict::Wait(Box::new(Waiting { again, leases: true, asks, ..self })))
+            Decision::Lease { asks, again, budget } => {
+                Ok(Verdict::Wait(Box::new(Waiting { again, budget, leases: true, asks, ..self })))
             }
             Decision::Refused(refused) => Err(self.planned.refused(&refused, &self.claims, around)),
             // It is planned, and counted as well as can be: where another model would serve it, it is refused.
