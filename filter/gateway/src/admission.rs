@@ -202,6 +202,7 @@ impl Admission {
             path: self.path,
             query: self.query,
             stream: request.stream,
+            answers: request.candidates(),
             view: View {
                 model: request.model.to_string(),
                 now: now / 1000,
