@@ -18,6 +18,7 @@ use crate::stream::GRACE;
 use crate::ticket::{ClientCredential, Policy, Progress, Ticket};
 
 mod budgets;
+mod case;
 mod head;
 
 use budgets::Planned;
@@ -201,6 +202,7 @@ impl Admission {
             path: self.path,
             query: self.query,
             stream: request.stream,
+            answers: request.candidates(),
             view: View {
                 model: request.model.to_string(),
                 now: now / 1000,

@@ -173,6 +173,7 @@ impl Exchange {
             self.attempt.provider().stream_decoder(),
             relay,
             self.meter(),
+            self.attempt.ticket().answers,
             now,
         )));
         Listen::Pieces

@@ -2,7 +2,7 @@
 
 use attache_protocol::codec::{StreamDecoder, View};
 use attache_protocol::error::{ApiError, ErrorKind};
-use attache_protocol::event::{Delta, PartHead, StreamEvent};
+use attache_protocol::event::{Beside, Delta, PartHead, StreamEvent};
 use attache_protocol::response::Usage;
 
 use crate::relay::Relay;
@@ -30,6 +30,8 @@ pub struct Stream {
     pub pending: Vec<u8>,
     /// `None`: no budget concerns it.
     pub meter: Option<Meter>,
+    /// Answers asked for.
+    asked: u64,
     pace: Pace,
     overdue: Option<(ApiError, u64)>,
 }
@@ -49,7 +51,13 @@ struct Pace {
 pub const GRACE: u64 = 1000;
 
 impl Stream {
-    pub fn new(decoder: Box<dyn StreamDecoder>, relay: Relay, meter: Option<Meter>, now: u64) -> Self {
+    pub fn new(
+        decoder: Box<dyn StreamDecoder>,
+        relay: Relay,
+        meter: Option<Meter>,
+        asked: u64,
+        now: u64,
+    ) -> Self {
         Stream {
             decoder,
             relay,
@@ -64,6 +72,7 @@ impl Stream {
             held: 0,
             pending: Vec::new(),
             meter,
+            asked,
             pace: Pace { last: now, working: false, generated: 0, window: now },
             overdue: None,
         }
@@ -115,7 +124,7 @@ impl Stream {
 
     /// Tokens of the answer so far, of which there are surely so many.
     pub fn surely(&self) -> u64 {
-        let counted = self.meter.as_ref().map_or(0, |meter| meter.tokens().saturating_sub(meter.doubt()));
+        let counted = self.meter.as_ref().map_or(0, Meter::surely);
         counted.max(self.told().output.unwrap_or(0))
     }
 
@@ -199,7 +208,11 @@ impl Stream {
         if end {
             decoder.end(&mut sink);
         }
-        let failed = self.failed.as_ref().map(|error| error.kind);
+        let mut failed = self.failed.as_ref().map(|error| error.kind);
+        if end && self.overdue.is_some() && failed.is_none() && self.decoder.answers() < self.asked {
+            // It fell silent before all that were asked for had begun.
+            (failed, self.finished) = (Some(ErrorKind::Truncated), false);
+        }
         let out = self.relay.pass(bytes, out, failed, end, self.live);
         match (failed, &self.overdue) {
             // It ended because it was overdue.
@@ -228,8 +241,13 @@ impl Pace {
             StreamEvent::Delta { delta: Delta::Text(text) | Delta::Arguments(text), .. } => {
                 self.generated += text.len() as u64;
             }
+            StreamEvent::Beside(Beside::Text(text) | Beside::Thought(text) | Beside::Call(text)) => {
+                self.generated += text.len() as u64;
+            }
             // What else comes is no text, but work all the same.
-            StreamEvent::Delta { delta: Delta::Signature(_), .. } => self.window = now,
+            StreamEvent::Delta { delta: Delta::Signature(_), .. } | StreamEvent::Beside(_) => {
+                self.window = now;
+            }
             _ => {}
         }
     }

@@ -1,4 +1,5 @@
-//! The choices of a stream beside the first. They pass undecoded, but who ends the stream must end each of them.
+//! The choices of a stream beside the first. They are shown to nobody else's clients, but the stream is at its end only
+//! when each of them is, and who ends it must end each.
 
 /// More than any provider gives. Memory is not the provider's to fill.
 const MOST: usize = 128;
@@ -15,6 +16,13 @@ impl Choices {
             None if room => self.0.push((index, finished)),
             None => {}
         }
+    }
+    /// How many have begun.
+    pub fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+    pub fn all_finished(&self) -> bool {
+        self.0.iter().all(|(_, finished)| *finished)
     }
     pub fn unfinished(&self) -> impl Iterator<Item = u64> {
         self.0.iter().filter(|(_, finished)| !finished).map(|(index, _)| *index)

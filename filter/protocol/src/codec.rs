@@ -184,6 +184,8 @@ pub trait StreamDecoder {
     fn end(&mut self, sink: &mut Sink<'_>);
     /// What the provider has told of tokens so far; as an event it comes only with the end.
     fn usage(&self) -> Usage;
+    /// How many answers have begun.
+    fn answers(&self) -> u64;
     /// For a client of this very protocol that has had the whole events among these bytes as they are: an encoder as if it
     /// had written them. It is there to end the stream, by [`StreamEncoder::stop`] or by a failure.
     fn encoder(&self, view: &View) -> Box<dyn StreamEncoder>;

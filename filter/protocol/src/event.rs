@@ -1,7 +1,8 @@
 //! Stream events, their grammar and its checker.
 //!
 //! `Start (PartStart Delta* PartEnd)* Usage? (Finish | Failed)`, and nothing after the last; `Failed` may come
-//! anywhere. The end of bytes without the protocol's end is `Failed(Truncated)`, never an invented `Finish`.
+//! anywhere, `Beside` anywhere between `Start` and the end. The end of bytes without the protocol's end is
+//! `Failed(Truncated)`, never an invented `Finish`.
 
 use crate::error::ApiError;
 use crate::request::Signature;
@@ -27,6 +28,8 @@ pub enum StreamEvent<'a> {
     PartEnd {
         index: u32,
     },
+    /// No encoder writes it: it is there for who counts and times the answer.
+    Beside(Beside<'a>),
     Usage(Usage),
     Finish(Finish<'a>),
     Failed(ApiError),
@@ -56,6 +59,46 @@ pub enum Delta<'a> {
     Signature(Signature<'a>),
 }
 
+/// What belongs to an answer, and to its bill, and is shown by no other protocol: choices beside the first, and blocks that
+/// only their owner understands. Cited passages are no part of it: "`cited_text` … does not count towards output tokens"
+/// (platform.claude.com, "Citations").
+#[derive(Clone, Debug, PartialEq)]
+pub enum Beside<'a> {
+    /// Words for the client, arguments of a call, code that the provider runs, and what came of it.
+    Text(Text<'a>),
+    /// Of another choice.
+    Thought(Text<'a>),
+    /// A call begins, of a function of this name.
+    Call(Text<'a>),
+    /// Of another choice.
+    Signature(Signature<'a>),
+    /// Sound, so many letters of base64 of it.
+    Sound(u64),
+    /// A picture that the model made.
+    Picture,
+}
+
+impl Beside<'_> {
+    fn is_token(&self) -> bool {
+        match self {
+            Beside::Text(text) | Beside::Thought(text) => !text.is_empty(),
+            Beside::Call(_) | Beside::Signature(_) | Beside::Sound(_) | Beside::Picture => true,
+        }
+    }
+    fn into_owned(self) -> Beside<'static> {
+        match self {
+            Beside::Text(text) => Beside::Text(text.into_owned()),
+            Beside::Thought(text) => Beside::Thought(text.into_owned()),
+            Beside::Call(name) => Beside::Call(name.into_owned()),
+            Beside::Signature(Signature { owner, data }) => {
+                Beside::Signature(Signature { owner, data: data.into_owned() })
+            }
+            Beside::Sound(letters) => Beside::Sound(letters),
+            Beside::Picture => Beside::Picture,
+        }
+    }
+}
+
 impl StreamEvent<'_> {
     /// Whether this shows that the model is answering: heartbeats, starts and empty pieces do not.
     pub fn is_token(&self) -> bool {
@@ -69,6 +112,7 @@ impl StreamEvent<'_> {
             }
             StreamEvent::Delta { delta: Delta::Text(text) | Delta::Arguments(text), .. } => !text.is_empty(),
             StreamEvent::Delta { delta: Delta::Signature(_), .. } | StreamEvent::Finish(_) => true,
+            StreamEvent::Beside(beside) => beside.is_token(),
         }
     }
     pub fn into_owned(self) -> StreamEvent<'static> {
@@ -81,6 +125,7 @@ impl StreamEvent<'_> {
             }
             StreamEvent::Delta { index, delta } => StreamEvent::Delta { index, delta: delta.into_owned() },
             StreamEvent::PartEnd { index } => StreamEvent::PartEnd { index },
+            StreamEvent::Beside(beside) => StreamEvent::Beside(beside.into_owned()),
             StreamEvent::Usage(usage) => StreamEvent::Usage(usage),
             StreamEvent::Finish(Finish { reason, raw, stop_sequence }) => StreamEvent::Finish(Finish {
                 reason,
@@ -153,6 +198,8 @@ impl Grammar {
             (Grammar::Inside { index: open }, StreamEvent::PartEnd { index }) if index == open => {
                 Some(Grammar::Between { next: open + 1 })
             }
+            (Grammar::Between { next }, StreamEvent::Beside(_)) => Some(Grammar::Between { next: *next }),
+            (Grammar::Inside { index }, StreamEvent::Beside(_)) => Some(Grammar::Inside { index: *index }),
             (Grammar::Between { .. }, StreamEvent::Usage(_)) => Some(Grammar::Counted),
             (Grammar::Between { .. } | Grammar::Counted, StreamEvent::Finish(_)) => Some(Grammar::Ended),
             _ => None,

@@ -4,6 +4,7 @@
 //! `errors.py`, recorded traffic of the Gemini API and of Vertex.
 
 mod answer;
+mod beside;
 mod contents;
 mod encode;
 mod errors;

@@ -1,6 +1,7 @@
 //! OpenAI Chat Completions, as clients speak it and as its author and many others serve it.
 
 mod answer;
+mod beside;
 mod contract;
 mod errors;
 mod hide_usage;

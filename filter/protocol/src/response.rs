@@ -1,6 +1,7 @@
 //! A whole answer, in no protocol's words.
 
 use crate::error::{ApiError, ErrorKind};
+use crate::event::Beside;
 use crate::request::{Part, PartKind};
 use crate::text::Text;
 
@@ -11,6 +12,8 @@ pub struct Response<'a> {
     pub model: Text<'a>,
     /// Text, reasoning, refusals, tool calls and foreign parts, in order.
     pub parts: Vec<Part<'a>>,
+    /// What of it no other protocol shows: for who counts it.
+    pub beside: Vec<Beside<'a>>,
     pub finish: Finish<'a>,
     pub usage: Option<Usage>,
 }

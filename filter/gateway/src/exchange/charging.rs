@@ -1,6 +1,5 @@
 //! What an exchange is charged with: counted as the answer comes, stopped where nothing is left, settled once.
 
-use attache_protocol::request::PartKind;
 use attache_protocol::response::{Response, Usage};
 
 use super::{Exchange, Flow, ResponseHead};
@@ -21,8 +20,7 @@ impl Exchange {
         Some(Meter::new(Family::of(step.row()?.name, &step.model)))
     }
 
-    /// What was used, as the provider reported it; what it did not, as it was counted or expected. Codecs read the first of
-    /// several answers; the others are taken to be as long.
+    /// What was used, as the provider reported it; what it did not, as it was counted (of all answers together) or expected.
     pub(super) fn used(&self, usage: &Usage, counted: u64) -> Option<Used> {
         let terms = self.attempt.ticket().terms.as_ref()?;
         let input = usage.input.unwrap_or(terms.input.likely);
@@ -33,16 +31,15 @@ impl Exchange {
             cache_write: usage.cache_write.unwrap_or(0),
             cache_write_hour: usage.cache_write_hour.unwrap_or(0),
             audio_input: usage.audio_input.unwrap_or(0),
-            output: usage.output.unwrap_or(counted.saturating_mul(terms.answers)),
+            output: usage.output.unwrap_or(counted),
             audio_output: usage.audio_output.unwrap_or(0),
             rates: tariff.map(|tariff| tariff.rates(input, usage.tier)),
         })
     }
 
-    /// Tokens that each answer may have had, where nobody has read it.
+    /// Tokens that the answers may have had, where nobody has read them.
     pub(super) fn most(&self) -> u64 {
-        let answers = self.attempt.ticket().terms.as_ref().map_or(1, |terms| terms.answers.max(1));
-        self.attempt.reservation().output / answers
+        self.attempt.reservation().output
     }
 
     /// What a failed attempt is known to have used: only what was answered or reported counts.
@@ -77,18 +74,7 @@ impl Exchange {
         else {
             return 0;
         };
-        for part in &response.parts {
-            match &part.kind {
-                PartKind::Text(text) | PartKind::Refusal(text) | PartKind::Reasoning { text, .. } => {
-                    meter.text(text);
-                }
-                PartKind::ToolCall { name, arguments, .. } => {
-                    meter.text(name);
-                    meter.text(arguments);
-                }
-                PartKind::Media(_) | PartKind::ToolResult { .. } | PartKind::Foreign(_) => {}
-            }
-        }
+        meter.response(response);
         meter.tokens()
     }
 

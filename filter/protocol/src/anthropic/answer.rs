@@ -7,6 +7,7 @@ use super::decode::{Place, part};
 use super::wire::{Answer, Block, Counts};
 use crate::codec::{Protocol, View};
 use crate::error::{ApiError, body};
+use crate::event::Beside;
 use crate::request::{At, Part, PartKind, Signature, UNSIGNED, arguments_object};
 use crate::response::{Finish, FinishReason, Response, ServiceTier, Usage};
 use crate::text::{Raw, Text};
@@ -134,6 +135,17 @@ impl ShownUsage {
     }
 }
 
+/// Blocks in which the model calls a tool that Anthropic runs (SDK `server_tool_use_block.py`, `beta_mcp_tool_use_block.py`).
+pub const SERVER_CALLS: [&str; 2] = ["server_tool_use", "mcp_tool_use"];
+
+/// What only Anthropic's clients see of a block.
+fn beside<'a>(block: &Block<'a>, beside: &mut Vec<Beside<'a>>) {
+    if SERVER_CALLS.iter().any(|kind| block.is(kind)) {
+        beside.push(Beside::Call(block.name.clone().unwrap_or_default()));
+        beside.extend(block.input.clone().map(|input| Beside::Text(input.into_text())));
+    }
+}
+
 pub fn decode<'a>(text: &'a str) -> Result<Response<'a>, ApiError> {
     let answer: Answer<'a> = serde_json::from_str(text).map_err(|why| body::unreadable(text, &why))?;
     let Answer {
@@ -145,8 +157,9 @@ pub fn decode<'a>(text: &'a str) -> Result<Response<'a>, ApiError> {
     let missing = || body::find(text).unwrap_or_else(|| ApiError::malformed("`content` is missing"));
     let blocks = content.ok_or_else(missing)?;
     let mut parts = Vec::with_capacity(blocks.len());
-    let mut answered = false;
+    let (mut answered, mut beside) = (false, Vec::new());
     for block in blocks {
+        self::beside(&block, &mut beside);
         let place = Place { at: At::default(), inner: None };
         let read = part(block, &place)
             .map_err(|fault| ApiError::malformed(format_args!("content: {}", fault.reason)))?;
@@ -166,6 +179,7 @@ pub fn decode<'a>(text: &'a str) -> Result<Response<'a>, ApiError> {
         id: id.unwrap_or_default(),
         model: model.unwrap_or_default(),
         parts,
+        beside,
         finish,
         usage: counts.as_ref().map(usage),
     })
@@ -193,7 +207,7 @@ struct Shown<'s> {
 }
 
 pub fn encode(response: &Response<'_>, view: &View) -> Vec<u8> {
-    let Response { id, model, parts, finish, usage } = response;
+    let Response { id, model, parts, beside: _, finish, usage } = response;
     let mut content = Vec::with_capacity(parts.len());
     for part in parts {
         show(part, &mut content);
@@ -324,6 +338,7 @@ mod tests {
             id: "x".into(),
             model: "".into(),
             parts: vec![refusal],
+            beside: Vec::new(),
             finish: Finish::of(FinishReason::Stop),
             usage: None,
         };

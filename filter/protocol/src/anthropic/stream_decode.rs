@@ -4,12 +4,12 @@
 //! `ping` anywhere and `error` at any point (platform.claude.com "Streaming messages").
 
 use super::JSON_TOOL;
-use super::answer::{finish, json_finish, tier, usage};
+use super::answer::{SERVER_CALLS, finish, json_finish, tier, usage};
 use super::stream_encode::{Encoder, End, Kind as Shown};
 use super::wire::{Answer, Block, Counts, Event, Piece};
 use crate::codec::{Protocol, StreamDecoder, StreamEncoder, View};
 use crate::error::{ApiError, body};
-use crate::event::{Delta, PartHead, Sink, StreamEvent};
+use crate::event::{Beside, Delta, PartHead, Sink, StreamEvent};
 use crate::request::{Signature, UNSIGNED};
 use crate::response::{Finish, ServiceTier, Usage};
 use crate::sse;
@@ -82,6 +82,10 @@ impl StreamDecoder for Decoder {
 
     fn usage(&self) -> Usage {
         self.answer.counts.usage()
+    }
+
+    fn answers(&self) -> u64 {
+        1
     }
 
     fn encoder(&self, view: &View) -> Box<dyn StreamEncoder> {
@@ -295,7 +299,13 @@ impl Reader {
                     open.input = whole;
                 }
             }
-            _ => self.open(Kind::Other, PartHead::Foreign, sink),
+            kind => {
+                self.open(Kind::Other, PartHead::Foreign, sink);
+                // The model calls a tool of the provider's own; what that answers is billed as input.
+                if SERVER_CALLS.contains(&kind) {
+                    sink(&StreamEvent::Beside(Beside::Call(name.unwrap_or_default())));
+                }
+            }
         }
     }
 
@@ -334,6 +344,11 @@ impl Reader {
                 open.input = None;
                 let delta = if open.kind == Kind::Json { Delta::Text(json) } else { Delta::Arguments(json) };
                 self.delta(delta, sink);
+            }
+            ("input_json_delta", Kind::Other) => {
+                if let Some(json) = partial_json.filter(|json| !json.is_empty()) {
+                    sink(&StreamEvent::Beside(Beside::Text(json)));
+                }
             }
             // Citations, pieces of blocks that are not shown, and what later versions add.
             _ => {}

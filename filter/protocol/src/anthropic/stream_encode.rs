@@ -202,6 +202,7 @@ impl StreamEncoder for Encoder {
             StreamEvent::Start { id, model } => self.start(id, model, out),
             StreamEvent::PartStart { index: _, part } => self.part(part, out),
             StreamEvent::Delta { index: _, delta } => self.delta(delta, out),
+            StreamEvent::Beside(_) => {}
             StreamEvent::PartEnd { index: _ } => self.end_part(out),
             StreamEvent::Usage(usage) => self.usage.update(usage),
             StreamEvent::Finish(finish) => self.finish(finish, out),

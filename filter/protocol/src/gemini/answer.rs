@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use crate::codec::View;
 use crate::error::{ApiError, body};
+use crate::gemini::beside;
 use crate::gemini::contents::{inline, is_foreign};
 use crate::gemini::json::Json;
 use crate::gemini::signature::{carried, uncarried};
@@ -236,13 +237,14 @@ pub fn decode(text: &str) -> Result<Response<'_>, ApiError> {
     let id = answer.response_id.unwrap_or_default();
     let model = answer.model_version.unwrap_or_default();
     let usage = answer.usage_metadata.map(|usage| usage.usage());
-    let Some(candidate) = answer.candidates.unwrap_or_default().into_iter().next() else {
+    let mut candidates = answer.candidates.unwrap_or_default().into_iter();
+    let Some(candidate) = candidates.next() else {
         let Some(raw) = blocked(answer.prompt_feedback.as_ref()) else {
             let nothing = || ApiError::malformed("there is no candidate in it");
             return Err(body::find(text).unwrap_or_else(nothing));
         };
         let finish = Finish { reason: F::ContentFilter, raw: Some(Text::from(raw)), stop_sequence: None };
-        return Ok(Response { id, model, parts: Vec::new(), finish, usage });
+        return Ok(Response { id, model, parts: Vec::new(), beside: Vec::new(), finish, usage });
     };
     if let Some(error) = failure(&candidate) {
         return Err(error);
@@ -256,7 +258,12 @@ pub fn decode(text: &str) -> Result<Response<'_>, ApiError> {
         Some((reason, raw)) => (reason, Some(Text::from(raw))),
         None => (F::Other, None),
     };
-    Ok(Response { id, model, parts, finish: Finish { reason, raw, stop_sequence: None }, usage })
+    let mut beside = Vec::new();
+    parts.iter().for_each(|part| beside::shown(part.kind.clone(), &mut |one| beside.push(one)));
+    let others = candidates.filter_map(|other| other.content?.parts).flatten();
+    others.for_each(|part| beside::candidate(part, &mut |one| beside.push(one)));
+    let finish = Finish { reason, raw, stop_sequence: None };
+    Ok(Response { id, model, parts, beside, finish, usage })
 }
 
 /// A part of an answer; `None`: an empty one (Gemini 3 ends some answers with `{"text": ""}`).
@@ -291,7 +298,7 @@ pub fn read_part<'a>(part: wire::Part<'a>, ids: &mut CallIds) -> Option<Part<'a>
 }
 
 pub fn encode(response: &Response<'_>, view: &View) -> Vec<u8> {
-    let Response { id, model, parts, finish, usage } = response;
+    let Response { id, model, parts, beside: _, finish, usage } = response;
     let mut out = Vec::with_capacity(512);
     let mut json = Json::new(&mut out);
     json.open(b'{').key("candidates").open(b'[').open(b'{').key("content").open(b'{').key("parts").open(b'[');

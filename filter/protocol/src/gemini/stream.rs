@@ -6,6 +6,7 @@ use crate::codec::{StreamDecoder, StreamEncoder, View};
 use crate::error::{ApiError, body};
 use crate::event::{Delta, PartHead, Sink, StreamEvent};
 use crate::gemini::answer::{Answer, CallIds, blocked, failure, finish, read_part};
+use crate::gemini::beside;
 use crate::gemini::stream_out::Encoder;
 use crate::gemini::wire::Number;
 use crate::request::{Part, PartKind, Signature};
@@ -83,6 +84,10 @@ impl StreamDecoder for Decoder {
 
     fn usage(&self) -> Usage {
         self.chunks.usage
+    }
+
+    fn answers(&self) -> u64 {
+        u64::from(self.chunks.started) + self.chunks.others.count()
     }
 
     fn encoder(&self, view: &View) -> Box<dyn StreamEncoder> {
@@ -234,12 +239,15 @@ impl Chunks {
         if let Some(raw) = blocked(answer.prompt_feedback.as_ref()) {
             self.finish = Some((FinishReason::ContentFilter, raw));
         }
-        // Of several candidates the first: nobody else's client can ask for more.
+        // Of several candidates the first makes the events: nobody else's client can ask for more.
         for candidate in answer.candidates.into_iter().flatten() {
             match candidate.index.map_or(Some(0), Number::count) {
                 Some(0) => {}
                 Some(index) => {
                     self.others.note(index, candidate.finish_reason.as_ref().and_then(finish).is_some());
+                    for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
+                        beside::candidate(part, &mut |one| sink(&StreamEvent::Beside(one)));
+                    }
                     continue;
                 }
                 None => continue,
@@ -268,8 +276,9 @@ impl Chunks {
                 self.calls = true;
                 self.whole(PartHead::ToolCall { id, name }, Some(arguments), part.signature, sink);
             }
-            PartKind::Media(_) | PartKind::ToolResult { .. } | PartKind::Foreign(_) => {
+            kind @ (PartKind::Media(_) | PartKind::ToolResult { .. } | PartKind::Foreign(_)) => {
                 self.whole(PartHead::Foreign, None, None, sink);
+                beside::shown(kind, &mut |one| sink(&StreamEvent::Beside(one)));
             }
         }
     }
@@ -329,7 +338,8 @@ impl Chunks {
         if self.over {
             return;
         }
-        let Some((reason, raw)) = self.finish.take() else {
+        // Each candidate tells its finish reason, or is not at its end.
+        let Some((reason, raw)) = self.finish.take().filter(|_| self.others.all_finished()) else {
             return self.fail(ApiError::truncated(), sink);
         };
         self.over = true;

@@ -188,6 +188,7 @@ impl StreamEncoder for Encoder {
                 };
             }
             StreamEvent::Delta { delta, .. } => self.delta(delta, out),
+            StreamEvent::Beside(_) => {}
             StreamEvent::PartEnd { .. } => {
                 if let Open::Call { id, name, arguments, signature } =
                     std::mem::replace(&mut self.open, Open::Nothing)

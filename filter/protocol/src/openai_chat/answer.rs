@@ -77,6 +77,9 @@ pub struct Said<'a> {
     pub function_call: Option<CallFunction<'a>>,
     #[serde(borrow, default)]
     pub audio: Option<&'a RawValue>,
+    /// Pictures that a model made (OpenRouter's image generation guide).
+    #[serde(borrow, default)]
+    pub images: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]

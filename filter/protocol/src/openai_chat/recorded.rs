@@ -280,6 +280,7 @@ fn merged(events: &[StreamEvent<'static>]) -> Vec<String> {
         match event {
             StreamEvent::PartStart { part: PartHead::Foreign, .. }
             | StreamEvent::PartEnd { .. }
+            | StreamEvent::Beside(_)
             | StreamEvent::Start { .. } => {}
             StreamEvent::PartStart { part, .. } => {
                 if !found.last().is_some_and(|last| last.starts_with(&format!("{part:?}:"))) {

@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer, Call, Said, content_parts, finish_reason, finish_word};
 use super::json::{List, Object};
-use super::reasoning;
+use super::{beside, reasoning};
 use crate::codec::View;
 use crate::error::{ApiError, ErrorKind, body};
 use crate::request::{Media, MediaKind, Part, PartKind, Source};
@@ -16,7 +16,9 @@ pub fn decode(text: &str) -> Result<Response<'_>, ApiError> {
     }
     let usage = Some(answer.usage()).filter(|usage| !usage.is_empty());
     let choices = answer.choices.unwrap_or_default();
-    let Some(mut choice) = choices.into_iter().find(|choice| choice.index.unwrap_or(0) == 0) else {
+    let (mut first, others): (Vec<_>, Vec<_>) =
+        choices.into_iter().partition(|choice| choice.index.unwrap_or(0) == 0);
+    let Some(mut choice) = (!first.is_empty()).then(|| first.swap_remove(0)) else {
         // Some providers answer 200 with an error that has no `error` member.
         return Err(body::find(text).unwrap_or_else(|| ApiError::malformed("it has no choices")));
     };
@@ -28,10 +30,16 @@ pub fn decode(text: &str) -> Result<Response<'_>, ApiError> {
     let Some(word) = choice.finish_reason.filter(|word| !word.is_empty()) else {
         return Err(ApiError::truncated());
     };
+    let mut beside = Vec::new();
+    beside::shown(&said, &mut |one| beside.push(one));
+    for mut other in others {
+        let said = other.message.take().or(other.delta.take()).unwrap_or_default();
+        beside::choice(said, &mut |one| beside.push(one));
+    }
     let parts = parts(said, &id);
     let calls = parts.iter().any(|part| matches!(part.kind, PartKind::ToolCall { .. }));
     let finish = Finish { reason: finish_reason(&word, calls), raw: Some(word), stop_sequence: None };
-    Ok(Response { parts, id, model: answer.model.unwrap_or_default(), finish, usage })
+    Ok(Response { parts, beside, id, model: answer.model.unwrap_or_default(), finish, usage })
 }
 
 /// A choice that says that its upstream failed: OpenRouter's `error`, DeepSeek's `insufficient_system_resource`
@@ -102,7 +110,7 @@ pub fn made_id(answer: &str, index: usize) -> String {
 }
 
 pub fn encode(response: &Response<'_>, view: &View, out: &mut Vec<u8>) {
-    let Response { id, model, parts, finish, usage } = response;
+    let Response { id, model, parts, beside: _, finish, usage } = response;
     let mut object = Object::open(out);
     head(&mut object, id, model, "chat.completion", view);
     let mut choices = object.list("choices");

@@ -2,11 +2,11 @@
 
 use super::answer::{Answer, Call, CallFunction, Choice, Said, call_signature, content_parts, finish_reason};
 use super::stream_encode::{Encoder, End};
-use super::{reasoning, response};
+use super::{beside, reasoning, response};
 use crate::choices::Choices;
 use crate::codec::{StreamDecoder, StreamEncoder, View};
 use crate::error::{ApiError, body};
-use crate::event::{Delta, PartHead, Sink, StreamEvent};
+use crate::event::{Beside, Delta, PartHead, Sink, StreamEvent};
 use crate::request::{PartKind, Signature};
 use crate::response::{Finish, FinishReason, Response, Usage};
 use crate::sse::{Frame, LARGEST_FRAME, Parser};
@@ -86,6 +86,10 @@ impl StreamDecoder for Decoder {
 
     fn usage(&self) -> Usage {
         self.chunks.usage
+    }
+
+    fn answers(&self) -> u64 {
+        u64::from(self.chunks.started) + self.chunks.others.count()
     }
 
     fn encoder(&self, view: &View) -> Box<dyn StreamEncoder> {
@@ -204,7 +208,7 @@ impl Chunks {
         for choice in choices {
             match choice.index.unwrap_or(0) {
                 0 => self.choice(choice, sink)?,
-                index => self.others.note(index, choice.finish_reason.is_some_and(|word| !word.is_empty())),
+                index => self.other(index, choice, sink),
             }
         }
         self.usage_told |= told && self.finish.is_some();
@@ -234,6 +238,15 @@ impl Chunks {
         Ok(())
     }
 
+    /// A piece of a choice beside the first.
+    fn other(&mut self, index: u64, mut choice: Choice<'_>, sink: &mut Sink<'_>) {
+        if let Some(said) = choice.delta.take().or(choice.message.take()) {
+            beside::choice(said, &mut |beside| sink(&StreamEvent::Beside(beside)));
+        }
+        let finished = choice.finish_reason.is_some_and(|word| !word.is_empty());
+        self.others.note(index, finished || choice.error.is_some());
+    }
+
     fn said(&mut self, mut said: Said<'_>, sink: &mut Sink<'_>) -> Result<(), ApiError> {
         let thought = said.thought();
         match said.details() {
@@ -254,6 +267,10 @@ impl Chunks {
                 }
             }
         }
+        if said.audio.is_some() {
+            self.foreign(sink);
+        }
+        beside::shown(&said, &mut |beside| sink(&StreamEvent::Beside(beside)));
         if let Some(content) = said.content {
             self.content(content, sink);
         }
@@ -265,9 +282,6 @@ impl Chunks {
         }
         if let Some(function) = said.function_call {
             self.call(Call { index: None, id: None, function: Some(function), extra_content: None }, sink)?;
-        }
-        if said.audio.is_some() {
-            self.foreign(sink);
         }
         Ok(())
     }
@@ -303,7 +317,10 @@ impl Chunks {
             match part.kind {
                 PartKind::Text(text) => self.text(Open::Text, text, sink),
                 PartKind::Reasoning { text, .. } => self.text(Open::Reasoning, text, sink),
-                _ => self.foreign(sink),
+                other => {
+                    self.foreign(sink);
+                    beside::content(other, &mut |beside| sink(&StreamEvent::Beside(beside)));
+                }
             }
         }
     }
@@ -403,7 +420,8 @@ impl Chunks {
         if self.ended {
             return;
         }
-        let Some((reason, word)) = self.finish.take() else {
+        // Each choice tells its finish reason: without one it is no more at its end than the first.
+        let Some((reason, word)) = self.finish.take().filter(|_| self.others.all_finished()) else {
             return self.fail(ApiError::truncated(), sink);
         };
         self.ended = true;
@@ -442,6 +460,7 @@ impl Chunks {
                 PartKind::Media(_) | PartKind::ToolResult { .. } | PartKind::Foreign(_) => self.foreign(sink),
             }
         }
+        response.beside.into_iter().for_each(|beside: Beside<'_>| sink(&StreamEvent::Beside(beside)));
         self.usage = response.usage.unwrap_or_default();
         let word = response.finish.raw.map(Text::into_string).unwrap_or_default();
         self.finish = Some((response.finish.reason, word));

@@ -256,6 +256,7 @@ impl StreamEncoder for Encoder {
             StreamEvent::Start { id, model } => self.start(id, model),
             StreamEvent::PartStart { index: _, part } => self.part_start(part, out),
             StreamEvent::Delta { index: _, delta } => self.piece(delta, out),
+            StreamEvent::Beside(_) => {}
             StreamEvent::PartEnd { index: _ } => {
                 // Clients parse the arguments; nothing is no JSON.
                 if let Open::Call { index, empty: true } = self.part {

@@ -106,7 +106,7 @@ impl Content {
         let mut refused = false;
         for event in events {
             match event {
-                StreamEvent::Start { .. } => {}
+                StreamEvent::Start { .. } | StreamEvent::Beside(_) => {}
                 StreamEvent::PartStart { part, .. } => {
                     refused |= matches!(part, PartHead::Refusal);
                     head = Some(part.clone());
