@@ -82,6 +82,8 @@ pub struct Exchange {
     unreached: Option<String>,
     /// Too much is held already: a stream is not held until its end.
     hurried: bool,
+    /// The model that answers, as the provider names it.
+    answerer: Option<String>,
     /// What a stream had used when it failed.
     wasted: Option<Used>,
     state: State,
@@ -113,6 +115,7 @@ impl Exchange {
             spare: false,
             unreached: None,
             hurried: false,
+            answerer: None,
             wasted: None,
             state: State::Waiting,
             reported: false,
@@ -286,6 +289,7 @@ impl Exchange {
             Ok(response) => response,
             Err(error) => return self.fail(error, false, around),
         };
+        self.answerer = Some(response.model.to_string());
         if let Some(error) = response.withheld().filter(|error| self.has_elsewhere(error, around)) {
             let usage = response.usage.filter(|usage| !usage.is_empty());
             self.wasted = usage.and_then(|usage| self.used(&usage, self.counted(&response)));
@@ -316,6 +320,9 @@ impl Exchange {
     fn piece(&mut self, stream: &mut Stream, bytes: &[u8], end: bool, around: &Around<'_>) -> Flow {
         let was_closed = stream.closed;
         let out = stream.take(bytes, end, around.now);
+        if self.answerer.is_none() {
+            self.answerer = stream.answerer.take();
+        }
         if !was_closed && !end && stream.failed.is_none() && self.is_spent(stream, around) {
             return self.stop(stream, bytes, out, around);
         }

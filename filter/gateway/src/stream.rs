@@ -30,6 +30,8 @@ pub struct Stream {
     pub pending: Vec<u8>,
     /// `None`: no budget concerns it.
     pub meter: Option<Meter>,
+    /// The model that answers, as the provider names it.
+    pub answerer: Option<String>,
     /// Answers asked for.
     asked: u64,
     pace: Pace,
@@ -72,6 +74,7 @@ impl Stream {
             held: 0,
             pending: Vec::new(),
             meter,
+            answerer: None,
             asked,
             pace: Pace { last: now, working: false, generated: 0, window: now },
             overdue: None,
@@ -179,7 +182,9 @@ impl Stream {
             self.failed = Some(error.clone());
             return Some(Vec::new());
         }
-        let Stream { decoder, relay, usage, token, failed, withheld, finished, meter, pace, .. } = self;
+        let Stream {
+            decoder, relay, usage, token, failed, withheld, finished, meter, answerer, pace, ..
+        } = self;
         let mut out = Vec::new();
         let mut sink = |event: &StreamEvent<'_>| {
             pace.event(event, *token, now);
@@ -189,6 +194,7 @@ impl Stream {
             let mute = !*token;
             *token |= event.is_token();
             match event {
+                StreamEvent::Start { model, .. } => *answerer = Some(model.to_string()),
                 StreamEvent::Usage(counts) => usage.update(counts),
                 StreamEvent::Failed(error) => {
                     *failed = Some(error.clone());

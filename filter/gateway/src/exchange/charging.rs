@@ -24,7 +24,6 @@ impl Exchange {
     pub(super) fn used(&self, usage: &Usage, counted: u64) -> Option<Used> {
         let terms = self.attempt.ticket().terms.as_ref()?;
         let input = usage.input.unwrap_or(terms.input.likely);
-        let tariff = terms.offer(self.attempt.step()).and_then(|offer| offer.tariff.as_ref());
         Some(Used {
             input,
             cache_read: usage.cache_read.unwrap_or(0),
@@ -33,7 +32,7 @@ impl Exchange {
             audio_input: usage.audio_input.unwrap_or(0),
             output: usage.output.unwrap_or(counted),
             audio_output: usage.audio_output.unwrap_or(0),
-            rates: tariff.map(|tariff| tariff.rates(input, usage.tier)),
+            rates: terms.rates(self.attempt.step(), input, self.answerer.as_deref(), usage.tier),
         })
     }
 
