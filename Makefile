@@ -1,5 +1,6 @@
 # Everything that is done with this repository; `make help` lists it. Needs GNU make, rustup, and Python 3.10 or newer with
-# venv; Go for the rate-limit service and where Helm must be built, Node for `make wasm-test`. The rest is fetched once, into $XDG_CACHE_HOME/attache.
+# venv; Go for the rate-limit service, its SDKs and where Helm must be built, Node for its SDKs and `make wasm-test`. The rest is
+# fetched once, into $XDG_CACHE_HOME/attache.
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
@@ -74,18 +75,18 @@ chart-test: wasm helm testing ## The chart, what Envoy says to it, and `make run
 	$(call say,$@)
 	@$(PYTEST) tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py
 
-e2e: wasm helm testing ratelimit ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
+e2e: wasm crash-wasm helm testing ratelimit ## A real Envoy, the real filter, scripted providers [CASE=part of a test's name]
 	$(call say,$@)
 	@$(PYTEST) tests $(addprefix --ignore=,$(wildcard tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py tests/sdk tests/cluster)) $(if $(CASE),-k '$(CASE)')
 
-sdk: wasm helm testing ## The official SDKs, unmodified, through the running gateway
+sdk: wasm helm testing node-sdks go-sdks ## The official SDKs, unmodified, through the running gateway
 	$(call say,$@)
 	@$(PYTEST) tests/sdk
 
 cluster-test: wasm helm testing ## A real Kubernetes, pods with the sidecar; Linux, root [CASE=part of a test's name]
 	$(call say,$@)
 	@if reason=$$($(CLUSTER) why-not); then \
-		$(MAKE) image && $(CLUSTER) within $(PYTEST) tests/cluster $(if $(CASE),-k '$(CASE)'); \
+		$(MAKE) image && $(CLUSTER) within $(PYTEST) tests/cluster -n 3 --dist loadfile --no-loadscope-reorder $(if $(CASE),-k '$(CASE)'); \
 	else echo "no test in a cluster was run: $$reason"; fi
 
 cluster-up: testing ## That cluster, to look around in; `make cluster-down` ends it
@@ -99,6 +100,7 @@ chaos: wasm crash-wasm helm testing ## 10,000 requests over providers that break
 	@$(PYTEST) tests -m slow
 
 proof: crash-wasm helm testing ## Budgets are exact: 20,000 requests, with hang-ups, failures, reloads and VMs that die [SEED=n] [REQUESTS=n]
+	@ATTACHE_BUDGET_STEPS=$${ATTACHE_BUDGET_STEPS:-1000000} cargo test --quiet --release --package attache-gateway --test budget -- --nocapture
 	@$(TESTING)/bin/python tests/proof/run.py $(if $(SEED),--seed '$(SEED)') $(if $(REQUESTS),--requests '$(REQUESTS)')
 
 bench: wasm helm testing ## Plain Envoy against Envoy with the filter, and what a pod pays for the sidecar
@@ -149,8 +151,14 @@ helm: python ## The user's own Helm, else one built from its Go module
 ratelimit: python ## Envoy's rate-limit service, built from its Go module, and Redis
 	@$(FETCH) ratelimit .attache/ratelimit
 
+node-sdks: python ## The official SDKs of Node
+	@$(FETCH) node-sdks .attache/node-sdks
+
+go-sdks: python ## A program with the official SDKs of Go, built
+	@$(FETCH) go-sdks .attache/go-sdks
+
 bindgen: rust ## The runner of `make wasm-test`
 	@$(FETCH) bindgen .attache/wasm-bindgen-test-runner
 
 .PHONY: run wasm image crash-wasm test lint unit wasm-test chart-test e2e sdk cluster-test cluster-up cluster-down chaos proof bench bless chart clean help
-.PHONY: python rust running testing helm ratelimit bindgen
+.PHONY: python rust running testing helm ratelimit node-sdks go-sdks bindgen

@@ -5,6 +5,7 @@ import itertools
 import json
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Iterator
 
@@ -227,6 +228,21 @@ def test_a_request_waits_until_another_is_over(protocol: str, gateway: Gateway, 
     assert all(end <= begin + 0.01 for (_, end), (begin, _) in zip(spans, spans[1:])), spans
 
 
+def test_many_that_wait_are_served_one_after_the_other(gateway: Gateway, quiet: World) -> None:
+    """One at a time, and none waits longer than its 10 seconds."""
+    mine, many, begun = team(), 250, threading.Event()
+    events = protocols.split("openai", protocols.saying("openai", "One two"))
+    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": "many"}, *events[3:]]}])
+    with ThreadPoolExecutor(many + 1) as pool:
+        first = pool.submit(ask, gateway, "queued", "at-once", mine, "openai", True, None, lambda _: begun.set() or True)
+        assert begun.wait(PATIENCE)
+        waiting = counted(gateway, "at-once", "queue")
+        others = [pool.submit(ask, gateway, "queued", "at-once", mine) for _ in range(many)]
+        gateway.await_true(lambda: counted(gateway, "at-once", "queue") == waiting + many, "they wait")
+        quiet.provider.open("many")
+        assert Counter(other.result(PATIENCE).status for other in (first, *others)) == {200: many + 1}
+
+
 def test_who_waits_for_what_counts_no_tokens_is_not_counted(gateway: Gateway, quiet: World) -> None:
     """That would take a worker from all its clients: some 0.4 s for each of these."""
     mine, gate, begun = team(), "not-counted", threading.Event()
@@ -377,8 +393,33 @@ def test_each_provider_has_its_own_account(gateway: Gateway, quiet: World) -> No
     assert ask(gateway, "either", "each", mine, members=capped("openai", 2900)).headers["x-attache-provider"] == "anthropic"
     refused = ask(gateway, "either", "each", mine, members=capped("openai", 2500))
     assert refused.status == 503, "the first one's own error"
+    assert refused.headers["x-attache-attempts"] == "1", "who is passed over is not asked"
     assert "anthropic;class=budget_exceeded" in refused.headers["x-attache-attempt-log"]
     assert ask(gateway, "either", "each", mine, members=capped("openai", 1500)).headers["x-attache-provider"] == "anthropic"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_provider_whose_account_is_full_is_not_asked_first(stream: bool, gateway: Gateway, quiet: World) -> None:
+    mine = team()
+    usage = {"openai": {"usage": {"prompt_tokens": 5, "completion_tokens": 4800, "total_tokens": 4805}},
+             "anthropic": {"usage": {"input_tokens": 5, "output_tokens": 4800}}}
+    for provider in ("openai", "anthropic"):
+        quiet.provider.script(provider, [{"json": protocols.saying(provider, "x") | usage[provider]}])
+        assert ask(gateway, "either", "each", mine, members=capped("openai", 4800)).headers["x-attache-provider"] == provider
+        if provider == "openai":
+            asked = len(quiet.provider.requests("openai"))
+            reply = ask(gateway, "either", "each", mine, stream=stream, members=capped("openai", 300))
+            assert (reply.status, reply.headers["x-attache-provider"], reply.headers["x-attache-attempts"]) == (200, "anthropic", "1")
+            assert len(quiet.provider.requests("openai")) == asked
+    refused = ask(gateway, "either", "each", mine, members=capped("openai", 400))
+    assert refused.status == 429 and refused.headers["x-attache-budget"] == "each-provider;reject"
+    assert refused.headers["x-attache-attempts"] == "0"
+
+
+def test_what_only_watches_slows_no_client_down(gateway: Gateway, quiet: World) -> None:
+    reply = ask(gateway, "to-openai", "shadow", team(), members=capped("openai", 100))
+    assert reply.status == 200 and reply.headers["x-attache-budget"] == "watching;shadow"
+    assert not [name for name in reply.headers if name.startswith("x-ratelimit")]
 
 
 def test_keys_that_clients_make_up_are_bounded(gateway: Gateway, quiet: World) -> None:

@@ -83,7 +83,7 @@ def test_filter_configuration_is_json_with_the_gateway_verbatim(tmp_path: Path) 
     resource = yaml.safe_load(rendering(tmp_path, given)["gateway.yaml"])["resources"][0]
     configuration = resource["typed_config"]["config"]["configuration"]
     assert configuration["@type"].endswith("StringValue")
-    limits = {"body": 64 << 20, "replay": 32 << 20}
+    limits = {"body": 64 << 20, "replay": 32 << 20, "queue": 60_000}
     assert json.loads(configuration["value"]) == {"role": "gateway", "limits": limits, **given}
 
 

@@ -374,6 +374,22 @@ def test_request_that_never_ends(quiet: World) -> None:
     gateway.check_alive(log)
 
 
+def test_request_that_comes_no_further(quiet: World) -> None:
+    """A body may pause, but not for ever. The client is told why, as its library would try again otherwise."""
+    values = quiet.values("default") | {"queueLimitSeconds": 1}
+    with Gateway(quiet.folder / "pausing", values, {}) as gateway:
+        resume = threading.Event()
+
+        def body() -> Iterator[bytes]:
+            yield b'{"model": "to-openai", '
+            resume.wait(PATIENCE)
+
+        threading.Timer(9, resume.set).start()
+        reply = gateway.send("POST", "/v1/messages", {}, body())
+        assert reply.status == 408 and reply.headers["x-attache-attempts"] == "0", reply
+        assert "body came no further" in protocols.read_error("anthropic", reply.json)["message"]
+
+
 def test_expect_continue(quiet: World) -> None:
     """A client that waits for `100 Continue` before it sends the body (curl does for large ones) gets it, and its answer."""
     gateway = quiet.gateway("default")

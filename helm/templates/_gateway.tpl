@@ -5,7 +5,7 @@ resources:
     name: attache
     typed_config:
       {{- /* What Envoy buffers, so that the filter can name it. */ -}}
-      {{- $limits := dict "body" (int64 .Values.bufferLimitBytes) "replay" (int64 .Values.replayLimitBytes) }}
+      {{- $limits := dict "body" (int64 .Values.bufferLimitBytes) "replay" (int64 .Values.replayLimitBytes) "queue" (mul 1000 (int64 .Values.queueLimitSeconds)) }}
       {{- $configuration := dict "role" "gateway" "limits" $limits "gateway" .Values.gateway }}
       {{- include "attache.wasm" (dict "values" .Values "configuration" $configuration) | nindent 6 }}
 {{- end -}}

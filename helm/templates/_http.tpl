@@ -48,7 +48,8 @@ route_config:
     - name: attache
       domains: ["*"]
       routes:
-        - match: {prefix: /}
+        # Admitted: the filter has said how often it may be tried.
+        - match: {prefix: /, headers: [{name: x-envoy-max-retries, present_match: true}]}
           # A larger body is served, but not kept for another target.
           request_body_buffer_limit: {{ .values.replayLimitBytes | int64 }}
           request_headers_to_remove: [x-forwarded-for, x-forwarded-proto, x-envoy-internal, x-envoy-external-address]
@@ -56,6 +57,8 @@ route_config:
           route:
             # The filter sets both limits for each request.
             timeout: 0s
+            # Without it, the other route's would stay in force.
+            idle_timeout: 0s
             # The cluster is read anew for every attempt: the filter names the next one in the filter state.
             inline_cluster_specifier_plugin:
               extension:
@@ -96,6 +99,10 @@ route_config:
                 reset_headers:
                   - {name: x-attache-wait, format: SECONDS}
                 max_interval: 86400s
+        # Not yet: its body comes, or it waits for a budget. Where the VM in which it waits has died nothing else would end it.
+        - match: {prefix: /}
+          request_body_buffer_limit: {{ .values.replayLimitBytes | int64 }}
+          route: {cluster: none, idle_timeout: {{ add 5 (int64 .values.queueLimitSeconds) }}s}
 {{- end -}}
 
 {{- /* A match: that cluster. */ -}}

@@ -1,6 +1,7 @@
 """What the tests in a cluster share: the images loaded, the scripted providers behind their real names, one namespace with the chart.
 
-`make cluster-test` runs them inside the cluster's network (tests/tools/cluster/cluster.py), where the providers' addresses are.
+`make cluster-test` runs them inside the cluster's network (tests/tools/cluster/cluster.py), where the providers' addresses are. Three
+files at a time run side by side, each in a lane of its own: a process with its own providers, which its own pods find by name.
 """
 
 import os
@@ -18,7 +19,7 @@ import demo  # noqa: E402
 import fetch  # noqa: E402
 from certificates import Certificates  # noqa: E402
 from cluster import Cluster, addresses  # noqa: E402
-from kube import Namespace, Pod, pod  # noqa: E402
+from kube import LANE, Namespace, Pod, pod  # noqa: E402
 from provider import Provider  # noqa: E402
 
 IMAGE = fetch.ROOT / ".attache/image.tar"
@@ -29,9 +30,13 @@ OTHERS = {"other": "other.test", "late": "late.test"}
 # A provider that speaks WebSocket (test_traffic.py).
 SOCKET = "socket.test"
 MODES = ("hosts", "iptables", "baseUrl")
+# The longest begin.
+FILES = ("test_tuning", "test_life", "test_papers_cluster", "test_sdks", "test_shapes", "test_traffic")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    place = {file: number for number, file in enumerate(FILES)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
     if "ATTACHE_CLUSTER" not in os.environ:
         for item in items:
             item.add_marker(pytest.mark.skip(reason="no cluster: `make cluster-test` brings one up"))
@@ -40,8 +45,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     cluster = Cluster()
-    for archive in (IMAGE, apps.archive()):
-        cluster.load(archive)
+    with fetch.locked(fetch.CACHE / "loading"):
+        for archive in (IMAGE, apps.archive()):
+            cluster.load(archive)
     return cluster
 
 
@@ -55,7 +61,7 @@ def provider(cluster: Cluster, certificates: Certificates) -> Iterator[Provider]
     """The providers, outside of every pod, at the addresses that DNS tells for their names."""
     names = {**HOSTS, **OTHERS}
     tls = {name: certificates.server(True, "h2", "http/1.1") for name in names}
-    places = {name: addresses()[host] for name, host in names.items()}
+    places = {name: addresses(LANE)[host] for name, host in names.items()}
     with Provider(list(names), dict.fromkeys(names, 443), tls, addresses=places) as provider:
         yield provider
 
@@ -91,7 +97,7 @@ def values(certificates: Certificates) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def team(cluster: Cluster, provider: Provider, values: dict[str, Any]) -> Iterator[Namespace]:
     """A namespace with the chart and a key for each provider."""
-    namespace = Namespace("team")
+    namespace = Namespace(f"team-{LANE}")
     namespace.keys(**{name: key_of(name) for name in (*HOSTS, "socket")})
     namespace.installed(values)
     namespace.await_policy()

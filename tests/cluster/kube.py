@@ -10,6 +10,7 @@ from typing import Any, Callable
 import yaml
 
 import fetch
+from parts import dns_of
 
 CHART = fetch.ROOT / "helm"
 PATIENCE_SECONDS = 60
@@ -17,6 +18,8 @@ APPS = "local/apps:1"
 # A container that Pod Security's profile `restricted` takes.
 MODEST = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True, "runAsUser": 1000,
           "seccompProfile": {"type": "RuntimeDefault"}}
+# Which of the tests that run side by side these are (conftest.py).
+LANE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 HELM = [os.environ.get("HELM") or str(fetch.ROOT / ".attache/helm")]
 
 
@@ -48,7 +51,7 @@ def until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE_SEC
     while not (found := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what}")
-        time.sleep(0.2)
+        time.sleep(0.1)
     return found
 
 
@@ -58,6 +61,8 @@ class Namespace:
     def __init__(self, name: str, labels: dict[str, str] | None = None):
         self.name = name
         metadata = {"name": name, "labels": labels or {}}
+        # One of an earlier run in this cluster may not be quite gone.
+        until(lambda: '"deletionTimestamp"' not in run(["kubectl", "get", "namespace", name, "-o", "json"]).out, f"{name} of before is gone")
         checked(["kubectl", "apply", "-f", "-"], json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
         until(lambda: run(["kubectl", "-n", name, "get", "serviceaccount", "default"]).status == 0, f"{name}: a service account")
 
@@ -65,7 +70,7 @@ class Namespace:
         # The policies are the cluster's, and would stay.
         for release in json.loads(checked([*HELM, "list", "-n", self.name, "-o", "json"])):
             checked([*HELM, "uninstall", release["name"], "-n", self.name])
-        checked(["kubectl", "delete", "namespace", self.name, "--grace-period=1", "--timeout=60s"])
+        checked(["kubectl", "delete", "namespace", self.name, "--wait=false"])
 
     def kubectl(self, *words: str, given: str | None = None, timeout: float = 120) -> str:
         return checked(["kubectl", "-n", self.name, *words], given, timeout)
@@ -122,7 +127,16 @@ def pod(name: str, annotations: dict[str, str] | None = None, labels: dict[str, 
     app = {"name": "app", "image": APPS, "imagePullPolicy": "Never", **({"env": variables} if variables else {}), **(container or {})}
     metadata = {"name": name, "labels": {"attache/inject": "true", **(labels or {})}, "annotations": annotations or {}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
-            "spec": {"terminationGracePeriodSeconds": 1, "containers": [app], **(spec or {})}}
+            "spec": {"terminationGracePeriodSeconds": 1, **resolver(), "containers": [app], **(spec or {})}}
+
+
+def resolver() -> dict[str, Any]:
+    """Of a pod's specification. The first lane's DNS is what the kubelet gives every pod; the others' is the same but for the server."""
+    if LANE == 0:
+        return {}
+    searches = ["svc.cluster.local", "cluster.local"]
+    options = [{"name": "ndots", "value": "5"}]
+    return {"dnsPolicy": "None", "dnsConfig": {"nameservers": [dns_of(LANE)], "searches": searches, "options": options}}
 
 
 class Pod:
@@ -138,7 +152,7 @@ class Pod:
         return self
 
     def delete(self) -> None:
-        self.namespace.kubectl("delete", "pod", self.name, "--grace-period=1")
+        self.namespace.kubectl("delete", "pod", self.name, "--grace-period=1", "--wait=false")
 
     def log(self) -> str:
         """The sidecar's."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cluster import Cluster
 from kube import APPS, MODEST, Namespace, pod, run, until
 from provider import Provider
 from sidecar import kill, process_of
@@ -173,7 +174,7 @@ class followed:  # noqa: N801 - reads as a participle
 
 
 @pytest.fixture
-def restricted(team: Namespace, values: dict[str, Any]) -> Any:
+def restricted(cluster: Cluster, values: dict[str, Any]) -> Any:
     namespace = Namespace("restricted", {"pod-security.kubernetes.io/enforce": "restricted"})
     namespace.keys(openai="secret-of-openai", anthropic="secret-of-anthropic", gemini="secret-of-gemini")
     yield namespace

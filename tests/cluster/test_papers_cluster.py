@@ -11,13 +11,14 @@ import pytest
 
 import fetch
 import schemas
-from kube import APPS, CHART, HELM, Namespace, checked, run
+from cluster import Cluster
+from kube import APPS, CHART, HELM, Namespace, Pod, checked, resolver, run
 from provider import Provider
 
 POLICIES = ["--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"]
 
 
-def test_the_quick_start_of_readme(team: Namespace, values: dict[str, Any], quiet: Provider, tmp_path: Path) -> None:
+def test_the_quick_start_of_readme(cluster: Cluster, values: dict[str, Any], quiet: Provider, tmp_path: Path) -> None:
     """As it is printed, but for the image (there is no kind and no registry here), the test's authority, and other names."""
     text = (fetch.ROOT / "README.md").read_text().partition("\n## Kubernetes\n")[2]
     commands = re.search(r"```sh\n(.*?)```", text, re.DOTALL)[1]
@@ -27,14 +28,15 @@ def test_the_quick_start_of_readme(team: Namespace, values: dict[str, Any], quie
     extra.write_text(json.dumps({"sidecar": {"authorities": values["sidecar"]["authorities"]}}))
     put = {
         "helm install attache helm/": f"{HELM[0]} install attache helm/ -f {extra}",
-        "docker.io/curlimages/curl:8.17.0": f"{APPS} --image-pull-policy=Never",
+        "docker.io/curlimages/curl:8.17.0": f"{APPS} --image-pull-policy=Never --overrides='{json.dumps({'spec': resolver()})}'",
         "-n team": "-n quick", "--namespace team": "--namespace quick",
     }
     for word, other in put.items():
         assert word in rest, word
         rest = rest.replace(word, other)
     # The one wait that the text tells of: a policy takes a moment to be in force.
-    rest = rest.replace("kubectl -n quick run shell", "sleep 5; kubectl -n quick run shell")
+    trial = f"kubectl -n quick run trial --image={APPS} --labels=attache/inject=true --dry-run=server -o json"
+    rest = rest.replace("kubectl -n quick run shell", f"until {trial} | grep -q attache-config; do sleep 0.2; done\nkubectl -n quick run shell")
     done = subprocess.run(["sh", "-euc", rest], capture_output=True, text=True, cwd=fetch.ROOT, timeout=120,
                           env={**os.environ, "OPENAI_API_KEY": "the-users-key"})
     assert done.returncode == 0, done.stdout + done.stderr
@@ -42,8 +44,16 @@ def test_the_quick_start_of_readme(team: Namespace, values: dict[str, Any], quie
     assert re.search(r'^attache_attempts\{provider="openai",.*class="ok"\} 1$', done.stdout, re.MULTILINE), done.stdout
     (seen,) = quiet.requests()
     assert seen.header("authorization") == "Bearer the-users-key"
-    checked([*HELM, "uninstall", "attache", "-n", "quick"])
-    checked(["kubectl", "delete", "namespace", "quick", "--grace-period=1"])
+    quick = Namespace("quick")
+    Pod(quick, "shell").delete()
+    quick.delete()
+
+
+@pytest.fixture(scope="module")
+def api_schemas(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("schemas")
+    schemas.write(json.loads(checked(["kubectl", "get", "--raw", "/openapi/v2"])), folder)
+    return folder
 
 
 @pytest.mark.parametrize("given", [
@@ -53,12 +63,10 @@ def test_the_quick_start_of_readme(team: Namespace, values: dict[str, Any], quie
     {"trust": {"secret": "own", "authority": "PEM"}, "sidecar": {"pullSecrets": [{"name": "registry"}]}},
     {"sidecar": {"enabled": False}},
 ], ids=["defaults", "iptables", "several namespaces", "own certificate", "own Envoy"])
-def test_kubeconform(given: dict[str, Any], team: Namespace, tmp_path: Path) -> None:
-    folder = tmp_path / "schemas"
-    schemas.write(json.loads(checked(["kubectl", "get", "--raw", "/openapi/v2"])), folder)
+def test_kubeconform(given: dict[str, Any], api_schemas: Path) -> None:
     rendered = checked([*HELM, "template", "attache", str(CHART), "-n", "team", "-f", "-", *POLICIES], json.dumps(given))
     fetch.kubeconform(fetch.ROOT / ".attache/kubeconform")
-    where = f"{folder}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+    where = f"{api_schemas}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
     command = [str(fetch.ROOT / ".attache/kubeconform"), "-strict", "-summary", "-output", "json", "-schema-location", where]
     told = json.loads(run(command, rendered).out)
     summary = told["summary"]

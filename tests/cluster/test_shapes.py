@@ -52,7 +52,7 @@ def made(team: Namespace, values: dict[str, Any], tmp_path_factory: pytest.TempP
     first = admitted_all(team, given)
     second = admitted_all(team, [{**one, "metadata": {key: one["metadata"].get(key) for key in ("name", "generateName", "labels", "annotations")}}
                                  for one in first])
-    done = templated(given, values, tmp_path_factory.mktemp("parent"))
+    done = templated(team, given, values, tmp_path_factory.mktemp("parent"))
     assert done.status == 0, done.error
     templates = [one for one in yaml.safe_load_all(done.out) if one and one["kind"] == "Pod"]
     for one in templates:
@@ -83,7 +83,7 @@ def test_refused(shape: dict[str, Any], team: Namespace, values: dict[str, Any],
     assert shape["refused"] in team.refused("create", "--dry-run=server", "-f", "-", given=json.dumps(given))
     # What is a quantity only Kubernetes knows.
     if "quantities" not in shape["refused"]:
-        done = templated([given], values, tmp_path)
+        done = templated(team, [given], values, tmp_path)
         assert done.status != 0 and shape["refused"] in done.error
 
 
@@ -141,7 +141,7 @@ def patch_file(team: Namespace, values: dict[str, Any]) -> str:
     return found["data"]["patch.yaml"]
 
 
-def templated(given: list[dict[str, Any]], values: dict[str, Any], folder: Path) -> Any:
+def templated(team: Namespace, given: list[dict[str, Any]], values: dict[str, Any], folder: Path) -> Any:
     chart = folder / "parent"
     (chart / "templates").mkdir(parents=True)
     (chart / "charts").mkdir()
@@ -153,7 +153,7 @@ def templated(given: list[dict[str, Any]], values: dict[str, Any], folder: Path)
     file = folder / "values.yaml"
     pods = [{key: one[key] for key in ("metadata", "spec")} for one in given]
     file.write_text(json.dumps({"attache": values, "pods": pods}))
-    return run([*HELM, "template", "attache", str(chart), "-n", "team", "-f", str(file)])
+    return run([*HELM, "template", "attache", str(chart), "-n", team.name, "-f", str(file)])
 
 
 def shaped(shape: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from certificates import Certificates
 from cluster import addresses
 from conftest import HOSTS, MODES, SOCKET, key_of
-from kube import Done, Namespace, Pod
+from kube import LANE, Done, Namespace, Pod
 from provider import Provider
 from sidecar import environment_of
 
@@ -73,7 +73,7 @@ def test_others_are_left_alone(mode: str, pods: dict[str, Pod], quiet: Provider,
 
 def test_an_address_without_a_name_is_caught(pods: dict[str, Pod], quiet: Provider) -> None:
     """In `iptables` an application that knows the address, too, goes through the sidecar; in `hosts` it does not."""
-    direct = ["--resolve", f"api.openai.com:443:{addresses()['api.openai.com']}"]
+    direct = ["--resolve", f"api.openai.com:443:{addresses(LANE)['api.openai.com']}"]
     assert "x-attache-provider: openai" in chat(pods["iptables"], *direct).out
     # Past the sidecar it meets the provider's own certificate, of an authority that it does not know.
     assert chat(pods["hosts"], *direct).status == 60
@@ -111,7 +111,7 @@ class Echo(socketserver.StreamRequestHandler):
 @pytest.fixture
 def sockets(certificates: Certificates) -> Iterator[list[Any]]:
     seen: list[Any] = []
-    server = socketserver.ThreadingTCPServer((addresses()[SOCKET], 443), Echo, bind_and_activate=False)
+    server = socketserver.ThreadingTCPServer((addresses(LANE)[SOCKET], 443), Echo, bind_and_activate=False)
     server.allow_reuse_address, server.daemon_threads = True, True
     server.told = (certificates.server(True, "h2", "http/1.1"), seen)  # type: ignore[attr-defined]
     server.server_bind()
@@ -169,32 +169,34 @@ def test_nothing_of_the_sidecars_is_in_the_application(pods: dict[str, Pod]) -> 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_sidecar_knows_whose_it_is(mode: str, pods: dict[str, Pod]) -> None:
+def test_the_sidecar_knows_whose_it_is(mode: str, team: Namespace, pods: dict[str, Pod]) -> None:
     told = environment_of(pods[mode])
-    assert told["ATTACHE_NAMESPACE"] == "team" and told["ATTACHE_SERVICE_ACCOUNT"] == "default"
+    assert told["ATTACHE_NAMESPACE"] == team.name and told["ATTACHE_SERVICE_ACCOUNT"] == "default"
     assert told["ATTACHE_LABELS"] == f"team=team-{mode.lower()}"
 
 
-def test_a_budget_for_one_teams_pods(team: Namespace, pods: dict[str, Pod], quiet: Provider) -> None:
+@pytest.fixture(scope="module")
+def special(team: Namespace) -> Pod:
+    """With a label that a budget is for, and streams that are delivered whole."""
+    return team.start("special", labels={"team": "poor"}, annotations={"attache/delivery": "whole"})
+
+
+def test_a_budget_for_one_teams_pods(special: Pod, pods: dict[str, Pod], quiet: Provider) -> None:
     """By a label that the pod has and its application cannot claim for itself."""
-    poor = team.start("poor", labels={"team": "poor"})
-    answers = [chat(poor, "--header", "x-team: rich", model="budgeted").out for _ in range(3)]
+    answers = [chat(special, "--header", "x-team: rich", model="budgeted").out for _ in range(3)]
     assert [answer.split()[1] for answer in answers] == ["200", "200", "429"] and "budget_exceeded" in answers[2], answers
     assert [chat(pods["hosts"], model="budgeted").out.split()[1] for _ in range(3)] == ["200", "200", "200"]
-    poor.delete()
 
 
-def test_delivery_by_annotation(team: Namespace, quiet: Provider) -> None:
+def test_delivery_by_annotation(special: Pod, quiet: Provider) -> None:
     """A stream that breaks off after its beginning is asked of the next target, as the pod's streams are delivered whole."""
-    pod = team.start("whole", annotations={"attache/delivery": "whole"})
     begun = 'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"gpt-4o","choices":[{"index":0,"delta":{"content":"Hel"}}]}\n\n'
     quiet.script("openai", [{"chunks": [begun, {"delay": 0.1}, {"reset": True}]}])
-    assert json.loads(pod.python(STREAM)).startswith("Hello from the Anthropic demo provider")
+    assert json.loads(special.python(STREAM)).startswith("Hello from the Anthropic demo provider")
     # What the client itself says goes before.
     quiet.script("openai", [{"chunks": [begun, {"delay": 0.1}, {"reset": True}]}])
-    live = chat(pod, "--header", "x-attache-delivery: live", "--no-buffer", stream=True)
+    live = chat(special, "--header", "x-attache-delivery: live", "--no-buffer", stream=True)
     assert "x-attache-provider: openai" in live.out and "Hel" in live.out
-    pod.delete()
 
 
 def test_metrics_have_names_for_everything(pods: dict[str, Pod], quiet: Provider) -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import demo
+from cluster import Cluster
 from conftest import HOSTS, key_of
 from kube import Namespace, Pod, checked, pod, run, until
 from provider import Provider
@@ -37,7 +38,7 @@ WHOLE = "".join(f"{number} " for number in range(60))
 
 
 @pytest.fixture(scope="module")
-def tuned(team: Namespace, values: dict[str, Any]) -> Iterator[Namespace]:
+def tuned(cluster: Cluster, provider: Provider, values: dict[str, Any]) -> Iterator[Namespace]:
     namespace = Namespace("tuned")
     namespace.keys(**{name: key_of(name) for name in (*HOSTS, "socket")})
     namespace.installed(values)
@@ -47,7 +48,17 @@ def tuned(team: Namespace, values: dict[str, Any]) -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="module")
-def app(tuned: Namespace) -> Pod:
+def first_trust(tuned: Namespace) -> dict[str, Any]:
+    """The authority and the certificate as the first installation made them."""
+    return trust_of(tuned)
+
+
+def trust_of(tuned: Namespace) -> dict[str, Any]:
+    return {name: tuned.get("secret", name)["data"] for name in ("attache-ca-1", "attache-tls-1")}
+
+
+@pytest.fixture(scope="module")
+def app(tuned: Namespace, first_trust: dict[str, Any]) -> Pod:
     return tuned.start("app")
 
 
@@ -171,14 +182,14 @@ def test_a_bad_upgrade_changes_nothing(tuned: Namespace, app: Pod, values: dict[
 def test_a_provider_is_added_live(tuned: Namespace, app: Pod, values: dict[str, Any], quiet: Provider) -> None:
     # Helm applies on the server's side, which asks before it takes back what `kubectl edit` has changed.
     assert "conflict" in tuned.install(values).error
-    tuned.installed(values, "--force-conflicts")
+    edit(tuned, lambda gateway: gateway["routes"][0]["targets"].reverse())
     until(lambda: who(app) == "openai", "the values' own order of targets")
     quiet.forget(["openai"])
     streams = Streams(app, quiet)
     more = copy.deepcopy(values)
     more["gateway"]["providers"].append({"name": "late", "provider": "openai", "origin": "https://late.test"})
     more["gateway"]["routes"].append({"models": ["late-*"], "targets": [{"provider": "late"}]})
-    tuned.installed(more)
+    tuned.installed(more, "--force-conflicts")
     # Its key comes last of all.
     tuned.keys(**{name: key_of(name) for name in (*HOSTS, "socket", "late")})
     until(lambda: who(app, "late-1") == "late", "the new provider")
@@ -199,51 +210,59 @@ def test_a_good_upgrade_and_its_rollback(tuned: Namespace, app: Pod, values: dic
     unharmed(app)
 
 
-def test_the_authority_stays_and_is_rotated_by_a_value(tuned: Namespace, app: Pod, values: dict[str, Any], quiet: Provider) -> None:
-    kept = {name: tuned.get("secret", name)["data"] for name in ("attache-ca-1", "attache-tls-1")}
-    tuned.installed(values)
-    assert kept == {name: tuned.get("secret", name)["data"] for name in kept}
+def test_the_authority_stays_and_is_rotated_by_a_value(tuned: Namespace, app: Pod, first_trust: dict[str, Any], values: dict[str, Any], quiet: Provider) -> None:
+    """The first installation's, through all upgrades and the rollback since, and beside the next one."""
+    assert trust_of(tuned) == first_trust
     tuned.installed({**values, "trust": {"generation": 2}})
-    assert kept == {name: tuned.get("secret", name)["data"] for name in kept}
+    assert trust_of(tuned) == first_trust
     bundle = tuned.get("configmap", "attache-trust")["data"]
     assert bundle["authority.pem"].count("BEGIN CERTIFICATE") == 2
     assert all(one in bundle["bundle.pem"] for one in re.findall(r"-----BEGIN.*?-----END CERTIFICATE-----", bundle["authority.pem"], re.DOTALL))
     # The pod that was there goes on with what it has; a new one has the new certificate.
     assert who(app) == "openai"
     # A policy is in force a second or two after it was made.
-    for number in range(20):
-        name = f"younger-{number}"
-        tuned.create(pod(name))
-        if [one["secret"]["secretName"] for one in tuned.get("pod", name)["spec"]["volumes"] if one["name"] == "attache-tls"] == ["attache-tls-2"]:
-            break
-        time.sleep(1)
-    younger = Pod(tuned, name).await_ready()
+    until(lambda: certificate_of(tuned.create(pod("trial"), "--dry-run=server")) == "attache-tls-2", "the policy is in force")
+    younger = tuned.start("younger")
+    assert certificate_of(younger.seen) == "attache-tls-2" and certificate_of(app.seen) == "attache-tls-1"
     assert who(younger) == "openai"
-    assert [one["secret"]["secretName"] for one in younger.seen["spec"]["volumes"] if one["name"] == "attache-tls"] == ["attache-tls-2"]
     unharmed(app)
     younger.delete()
 
 
-def test_a_release_serves_several_namespaces(tuned: Namespace, values: dict[str, Any], quiet: Provider) -> None:
-    second = Namespace("second")
-    second.keys(**{name: key_of(name) for name in HOSTS})
+def certificate_of(made: dict[str, Any]) -> str:
+    (name,) = [one["secret"]["secretName"] for one in made["spec"]["volumes"] if one["name"] == "attache-tls"]
+    return name
+
+
+@pytest.fixture(scope="module")
+def second(tuned: Namespace) -> Iterator[Namespace]:
+    namespace = Namespace("second")
+    namespace.keys(**{name: key_of(name) for name in HOSTS})
+    yield namespace
+    namespace.delete()
+
+
+def test_a_release_serves_several_namespaces(tuned: Namespace, second: Namespace, values: dict[str, Any], quiet: Provider) -> None:
     tuned.installed({**values, "trust": {"generation": 2}, "injection": {"namespaces": ["tuned", "second"]}})
     second.await_policy()
     made = second.start("app")
     assert who(made) == "openai"
     made.delete()
-    second.delete()
-    tuned.installed({**values, "trust": {"generation": 2}})
 
 
-def test_uninstall_leaves_nothing(tuned: Namespace, app: Pod) -> None:
+def test_uninstall_leaves_nothing(tuned: Namespace, second: Namespace, app: Pod) -> None:
+    """In neither of the namespaces that it served, nor of the cluster's own objects."""
     done = tuned.helm("uninstall", "attache")
     assert done.status == 0, done
     label = "app.kubernetes.io/instance=attache"
-    for scope, where in (("true", ["-n", tuned.name]), ("false", [])):
-        kinds = checked(["kubectl", "api-resources", "--verbs=list", f"--namespaced={scope}", "-o", "name"]).split()
-        found = [name for kind in kinds for name in run(["kubectl", "get", kind, *where, "-o", "name", "-l", label]).out.split()]
-        # The pods that it served are the applications' own; another release's policies have its namespace in their names.
-        assert not [name for name in found if scope == "true" or f"attache-{tuned.name}-" in name]
-    own = json.loads(tuned.kubectl("get", "configmaps,secrets,jobs", "-o", "json"))["items"]
-    assert sorted(one["metadata"]["name"] for one in own) == ["attache-keys", "kube-root-ca.crt"]
+    kinds = {scope: checked(["kubectl", "api-resources", "--verbs=list", f"--namespaced={scope}", "-o", "name"]).split() for scope in ("true", "false")}
+    listed = lambda kinds, *words: run(["kubectl", "get", ",".join(kinds), "-o", "name", "-l", label, *words])  # noqa: E731
+    for namespace in (tuned, second):
+        done = listed(kinds["true"], "-n", namespace.name)
+        # Of the pods that it served none has its labels: they are the applications' own.
+        assert done.status == 0 and not done.out, done
+        own = json.loads(namespace.kubectl("get", "configmaps,secrets,jobs", "-o", "json"))["items"]
+        assert sorted(one["metadata"]["name"] for one in own) == ["attache-keys", "kube-root-ca.crt"]
+    done = listed(kinds["false"])
+    # Another release's policies have its namespace in their names.
+    assert done.status == 0 and not [name for name in done.out.split() if f"attache-{tuned.name}-" in name], done

@@ -133,7 +133,7 @@ def file(plan: Plan, found: list[Evidence], final: bool = False) -> Files:
     files = Files()
     for one in found:
         budgets = [budget for budget in plan.budgets_of(one.seen.wish.mix) if concerns(budget, one)]
-        units = [budget.unit for budget in budgets]
+        units = [budget.unit for budget in budgets if budget.exceed != "shadow"]
         for budget in budgets:
             for account, entry in entries(plan, budget, one, len(budgets) > 1):
                 files.entries.setdefault((budget.name, account), []).append(entry)
@@ -374,15 +374,16 @@ def most_prompt(one: Evidence) -> int:
 
 def telling(plan: Plan, budget: Budget, one: Evidence) -> Told | None:
     """What it was told of this budget, as what was left before it came."""
-    seen, shadow = one.seen, budget.exceed == "shadow"
-    until = one.admitted
+    seen, until = one.seen, one.admitted
+    if budget.exceed == "shadow":
+        return None
     if one.refused:
         if seen.told.get("x-attache-budget") != f"{budget.name};reject" or " left of " not in seen.error:
             return None
         left = parsed(budget, seen.error.partition(": ")[2].split(" ")[0])
         return Told(one, seen.sent, until, left, left)
     text = seen.remaining.get(UNITS.get(budget.unit, budget.unit))
-    if text is None or (shadow and text == "0"):
+    if text is None:
         return None
     left = parsed(budget, text)
     if budget.unit in ("requests", "concurrent"):

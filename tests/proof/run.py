@@ -284,7 +284,7 @@ def untold(one: evidence.Evidence, made: Plan) -> list[str]:
         told = evidence.telling(made, budget, one)
         if one.refused and told and evidence.fits(made, budget, one, told.least):
             wrong.append(f"{budget.name} refused it with {told.least} left, which is enough")
-        if one.answered and evidence.UNITS.get(budget.unit, budget.unit) not in seen.remaining:
+        if one.answered and budget.exceed != "shadow" and evidence.UNITS.get(budget.unit, budget.unit) not in seen.remaining:
             wrong.append(f"was not told what is left of {budget.name}")
     clamp = seen.told.get("x-attache-budget", "").partition(";clamp=")[2].split(",")[0]
     if clamp and one.attempts and one.attempts[0].limit != int(clamp):

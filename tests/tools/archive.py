@@ -9,12 +9,15 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+# Compressing Envoy takes seconds, finding it a moment.
+WORTH_KEEPING = 8 << 20
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -31,6 +34,8 @@ class Image:
     labels: dict[str, str] = field(default_factory=dict)
     # What is sent over networks is compressed; what a test loads at once is not.
     compress: bool = False
+    # Where large compressed layers are kept for the next image that has them.
+    kept: Path | None = None
 
 
 @dataclass
@@ -60,7 +65,7 @@ def write_archive(target: Path, image: Image) -> str:
     """Writes the archive by rename; returns the digest by which a registry would know the image."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".image-") as scratch:
-        packed = [layer(folder, image.compress, Path(scratch)) for folder in image.folders]
+        packed = [layer(folder, image, Path(scratch)) for folder in image.folders]
         layers = [blob for blob, _ in packed]
         configuration = Blob.of("application/vnd.oci.image.config.v1+json", configuration_of(image, [diff for _, diff in packed]))
         manifest = Blob.of("application/vnd.oci.image.manifest.v1+json", {
@@ -100,22 +105,38 @@ def qualified(name: str) -> str:
     return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
 
 
-def layer(folder: Path, compress: bool, scratch: Path) -> tuple[Blob, str]:
+def layer(folder: Path, image: Image, scratch: Path) -> tuple[Blob, str]:
     """The folder as a layer, and the digest of its uncompressed form."""
     file = tempfile.TemporaryFile(dir=scratch)
-    plain, packed = Hashing(file), None
-    if compress:
-        packed = plain
-        # Its header would hold the time.
-        plain = Hashing(gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0, filename=""))  # type: ignore[arg-type]
+    plain = Hashing(file)
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.GNU_FORMAT) as tar:  # type: ignore[arg-type]
         for path in sorted(folder.rglob("*")):
             tar.add(path, arcname=str(path.relative_to(folder)), recursive=False, filter=anonymous)
-    if packed:
-        plain.to.close()
-    outer = packed or plain
-    kind = "application/vnd.oci.image.layer.v1.tar" + "+gzip" * compress
-    return Blob(kind, file, outer.sum.hexdigest(), file.tell()), plain.sum.hexdigest()
+    diff, kind = plain.sum.hexdigest(), "application/vnd.oci.image.layer.v1.tar"
+    if not image.compress:
+        return Blob(kind, file, diff, file.tell()), diff
+    packed = compressed(file, image.kept / f"layer-{diff}.gz" if image.kept and file.tell() > WORTH_KEEPING else None, scratch)
+    digest = hashlib.sha256()
+    while piece := packed.read(1 << 20):
+        digest.update(piece)
+    return Blob(f"{kind}+gzip", packed, digest.hexdigest(), packed.tell()), diff
+
+
+def compressed(plain: BinaryIO, kept: Path | None, scratch: Path) -> BinaryIO:
+    if kept and kept.exists():
+        return open(kept, "rb")
+    packed = tempfile.TemporaryFile(dir=scratch)
+    plain.seek(0)
+    # Its header would hold the time.
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0, filename="") as file:
+        shutil.copyfileobj(plain, file, 1 << 20)
+    packed.seek(0)
+    if kept:
+        with tempfile.NamedTemporaryFile(dir=kept.parent, prefix=".layer-", delete=False) as draft:
+            shutil.copyfileobj(packed, draft, 1 << 20)
+        os.replace(draft.name, kept)
+        packed.seek(0)
+    return packed
 
 
 class Hashing:

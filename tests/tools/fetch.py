@@ -6,6 +6,8 @@
     fetch.py helm LINK                  the user's own Helm, else a built one
     fetch.py bindgen LINK               wasm-bindgen's test runner, in the version of Cargo.lock
     fetch.py ratelimit LINK             Envoy's rate-limit service, and the Redis that it counts in
+    fetch.py node-sdks LINK             the official SDKs of Node, in the versions of tests/sdk/node
+    fetch.py go-sdks LINK               the program of tests/sdk/go, with the official SDKs of Go
     fetch.py kubeconform LINK           checks rendered objects against the API's schemas
     fetch.py kubernetes LINK            Kubernetes' programs, built; LINK becomes a link to their folder
 
@@ -105,7 +107,7 @@ def go_program(link: Path, name: str, module: str, need_go: tuple[str, str], lon
 
 
 def bindgen(link: Path) -> None:
-    need("node", "runs the tests that are compiled to WebAssembly", "install Node 18 or newer: https://nodejs.org")
+    need("node", "runs the tests that are compiled to WebAssembly", "install Node 20 or newer: https://nodejs.org")
     found = re.search(r'name = "wasm-bindgen"\nversion = "(.+?)"', (ROOT / "Cargo.lock").read_text())
     if not found:
         raise Missing("Cargo.lock: names no wasm-bindgen; its test runner must have the same version")
@@ -137,6 +139,41 @@ def ratelimit(link: Path) -> None:
             say("Envoy's rate-limit service from its Go module; a minute or two, this once")
             run(["go", "install", f"github.com/envoyproxy/ratelimit/src/service_cmd@{RATELIMIT_VERSION}"], GOBIN=str(place))
     point(link, place / "service_cmd")
+
+
+def node_sdks(link: Path) -> None:
+    need("node", "runs the official SDKs of Node", "install Node 20 or newer: https://nodejs.org")
+    need("npm", "installs the official SDKs of Node", "it comes with Node: https://nodejs.org")
+    if int(output(["node", "-p", "process.versions.node.split('.')[0]"]) or 0) < 20:
+        raise Missing("node: too old; the official SDKs need Node 20 or newer: https://nodejs.org")
+    place, files = locked_by("node-sdks", "tests/sdk/node/package.json", "tests/sdk/node/package-lock.json")
+    with locked(place):
+        if not (place / "complete").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            say("the official SDKs of Node")
+            place.mkdir()
+            for file in files:
+                shutil.copy(file, place)
+            run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=place)
+            (place / "complete").touch()
+    point(link, place)
+
+
+def go_sdks(link: Path) -> None:
+    need("go", "builds the program of Go's official SDKs", "install it: https://go.dev/dl")
+    place, files = locked_by("go-sdks", "tests/sdk/go/go.mod", "tests/sdk/go/go.sum", "tests/sdk/go/main.go")
+    with locked(place):
+        if not (place / "sdks").exists():
+            say("Go's official SDKs from their modules; some minutes, this once")
+            run(["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(place / "sdks"), "."], cwd=files[0].parent)
+    point(link, place / "sdks")
+
+
+def locked_by(name: str, *files: str) -> tuple[Path, list[Path]]:
+    """The place in the cache of what these files make, and the files."""
+    paths = [ROOT / file for file in files]
+    key = hashlib.sha256(b"|".join(path.read_bytes() for path in paths)).hexdigest()
+    return CACHE / f"{name}-{key[:12]}", paths
 
 
 def redis() -> None:
@@ -247,6 +284,10 @@ def main(words: list[str]) -> int:
                 bindgen(ROOT / link)
             case ["ratelimit", link]:
                 ratelimit(ROOT / link)
+            case ["node-sdks", link]:
+                node_sdks(ROOT / link)
+            case ["go-sdks", link]:
+                go_sdks(ROOT / link)
             case ["kubeconform", link]:
                 kubeconform(ROOT / link)
             case ["kubernetes", link]:

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from archive import Image, write_archive  # noqa: E402
-from fetch import Missing, need  # noqa: E402
+from fetch import CACHE, Missing, need  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 WASM = ROOT / ".attache/attache.wasm"
@@ -94,7 +94,7 @@ def main(words: list[str]) -> int:
         case [archive, name] if ":" in name:
             with tempfile.TemporaryDirectory(prefix="attache-image-") as scratch:
                 layers = lay_out(Path(scratch))
-                image = Image(name, layers, ["/usr/local/bin/envoy"], user=f"{USER}:{USER}", compress=True)
+                image = Image(name, layers, ["/usr/local/bin/envoy"], user=f"{USER}:{USER}", compress=True, kept=CACHE)
                 print(write_archive(Path(archive), image))
         case _:
             print((__doc__ or "").strip(), file=sys.stderr)

@@ -18,6 +18,7 @@ use crate::stream::GRACE;
 use crate::ticket::{ClientCredential, Policy, Progress, Ticket};
 
 mod budgets;
+mod case;
 mod head;
 
 use budgets::Planned;

@@ -203,6 +203,8 @@ pub struct Standing {
     pub remaining: u64,
     /// Milliseconds until what is spent now counts no more; `None`: there is no window.
     pub reset: Option<u64>,
+    /// It only watches.
+    pub shadow: bool,
 }
 
 /// What a request holds. It goes into the ticket.
@@ -254,6 +256,19 @@ impl Budgets {
 
     pub fn is_empty(&self) -> bool {
         self.budgets.is_empty()
+    }
+
+    /// Budgets for which a request may wait longer than so many milliseconds.
+    pub fn queue_within(&self, limit: u64) -> Vec<Fault> {
+        let longer = self.budgets.iter().enumerate().filter_map(|(at, budget)| {
+            let OnExceed::Queue(wait) = &budget.on_exceed else { return None };
+            let message = format!(
+                "a request is kept for {} s at most; the chart's `queueLimitSeconds` says so",
+                limit / 1000
+            );
+            (wait.millis > limit).then(|| Fault::new(format!("budgets[{at}].onExceed.queue"), message))
+        });
+        longer.collect()
     }
 
     /// What [`Budgets::claims`] may ask for.
@@ -319,6 +334,13 @@ impl Budget {
 impl Claim {
     pub fn budget(&self) -> &str {
         &self.rule.name
+    }
+    pub fn account(&self) -> u64 {
+        self.account
+    }
+    /// It is of this budget, which is kept by who answers.
+    pub fn moves_as(&self, budget: &str) -> bool {
+        self.rule.moves && self.rule.name == budget
     }
     /// Its limit is in dollars, and it neither has prices of its own for models of unknown price nor only watches.
     pub fn needs_prices(&self) -> bool {

@@ -35,19 +35,21 @@ pub struct Gateway {
     pub fleet: Option<Fleet>,
 }
 
-/// Bytes of bodies, as the chart tells the filter beside `gateway:`.
+/// What Envoy keeps of a request, as the chart tells the filter beside `gateway:`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// The largest body that is read: what Envoy buffers.
+    /// The largest body that is read, in bytes: what Envoy buffers.
     pub body: u64,
     /// The largest that is kept to be sent again; a larger one is served by its first target or not at all.
     pub replay: u64,
+    /// Milliseconds that a request may wait for a budget: later, Envoy ends it.
+    pub queue: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { body: 32 << 20, replay: 32 << 20 }
+        Limits { body: 32 << 20, replay: 32 << 20, queue: 60_000 }
     }
 }
 
@@ -113,6 +115,13 @@ impl Gateway {
         gateway.fleet = fleet.map(|typed| Fleet::new(typed, &mut faults));
         gateway.budgets = budgets(&config, &gateway, &names, &mut faults);
         if faults.is_empty() { Ok(gateway) } else { Err(faults) }
+    }
+
+    /// Takes what Envoy keeps; all that does not go with it.
+    pub fn limit(&mut self, limits: Limits) -> Result<(), Vec<Fault>> {
+        self.limits = limits;
+        let faults = self.budgets.queue_within(limits.queue);
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// The route of a model: an exact name before any glob, then the configuration's order.
@@ -181,9 +190,15 @@ fn budgets(config: &Config, gateway: &Gateway, providers: &[&str], faults: &mut 
         routes: &routes,
         served: &|model| gateway.route(model).is_some(),
         passthrough: config.providers.iter().all(passes),
+        open: gateway.globs.iter().any(|(_, index)| gateway.routes.get(*index).is_some_and(names_freely)),
         fleet: gateway.fleet.as_ref(),
     };
     Budgets::new(&config.budgets, &known, faults)
+}
+
+/// Some target of a route is asked for the model as the client names it.
+fn names_freely(route: &Route) -> bool {
+    route.targets.iter().any(|target| target.model.is_none())
 }
 
 fn on_error(path: &str, entry: &RouteConfig, faults: &mut Vec<Fault>) -> Vec<(u8, Action)> {

@@ -26,6 +26,7 @@ pub struct Circumstances<'c> {
 }
 
 /// Who is tried.
+#[derive(Clone)]
 pub struct Plan {
     /// Best first.
     pub steps: Vec<Step>,

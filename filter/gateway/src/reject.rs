@@ -4,7 +4,7 @@ use attache_protocol::error::{ApiError, ErrorKind};
 
 use crate::admission::too_large;
 use crate::gateway::Limits;
-use crate::ticket::Entry;
+use crate::ticket::{Entry, Tried};
 
 /// The attempts of an exchange that is over.
 pub struct Past(Option<Entry>);
@@ -15,7 +15,12 @@ impl Past {
         Past(Entry::read(state))
     }
     pub fn attempts(&self) -> usize {
-        self.0.as_ref().map_or(0, |entry| entry.progress.log.len())
+        self.made().count()
+    }
+    /// Those in the log that were made: what was passed over for a budget was none.
+    fn made(&self) -> impl Iterator<Item = &Tried> {
+        let log = self.0.iter().flat_map(|entry| &entry.progress.log);
+        log.filter(|tried| tried.class != Tried::OVER_BUDGET)
     }
     /// As [`crate::headers::ATTEMPT_LOG_HEADER`] tells them.
     pub fn log(&self) -> String {
@@ -23,13 +28,13 @@ impl Past {
     }
     /// How the last attempt ended.
     fn last(&self) -> Option<ErrorKind> {
-        let class = self.0.as_ref()?.progress.log.last()?.class;
+        let class = self.made().last()?.class;
         ErrorKind::ALL.get(usize::from(class)).copied()
     }
     /// `; tried openai, anthropic`, each once; nothing where nobody was asked.
     fn tried(&self) -> String {
         let mut names: Vec<String> = Vec::new();
-        for tried in self.0.iter().flat_map(|entry| &entry.progress.log) {
+        for tried in self.made() {
             let step = self.0.as_ref().and_then(|entry| entry.ticket.plan.get(usize::from(tried.step)));
             let name = step.map(|step| step.cluster()).unwrap_or_default();
             if !names.contains(&name) {
@@ -48,10 +53,22 @@ pub fn empty_error(status: u16, past: &Past) -> ApiError {
     error
 }
 
+/// The answer to a request whose body did not come to its end: no attempt has been made.
+fn too_slow(details: &str) -> ApiError {
+    let message = match details.contains("idle") {
+        true => "the request's body came no further; it may pause as long as the chart's `queueLimitSeconds`",
+        false => "the request's body did not come to its end in time",
+    };
+    let mut error = ApiError::new(ErrorKind::Timeout, message).with_code("request_timeout");
+    error.status = 408;
+    error
+}
+
 /// An answer that Envoy made itself, as an error in the gateway's words. `details`: Envoy's response code details.
 pub fn envoy_error(status: u16, details: &str, past: &Past, limits: &Limits) -> ApiError {
     let (kind, message) = match (status, past.last()) {
         (413, _) => return too_large(limits),
+        (408 | 504, _) if past.0.is_none() => return too_slow(details),
         _ if details.contains("response_payload_too_large") => {
             (ErrorKind::Malformed, "the provider's answer is larger than can be held")
         }

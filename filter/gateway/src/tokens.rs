@@ -269,6 +269,7 @@ fn walk(family: &Family, request: &Request<'_>, sink: &mut dyn Sink) {
     }
     if let Output::JsonSchema { schema, .. } = &request.output {
         sink.schema(schema.get());
+        sink.rest(Bounds { low: 0, likely: chat.answer, high: 2 * chat.answer });
     }
 }
 

@@ -2,8 +2,7 @@
 //! times a second.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 
 use attache_gateway::budget::{Ask, Reservation};
@@ -18,6 +17,8 @@ use crate::listener::{Again, Case};
 
 /// Milliseconds between two looks, at most.
 const PERIOD: u64 = 100;
+/// At least, for the first of those who wait for what others hold; one more for each account of which there is such a first.
+const BRISK: u64 = 10;
 /// Requests of one worker that may wait at a time, and the bytes of their bodies together: Envoy keeps those, and at the
 /// chart's `overload.heapBytes` (1 GiB) it refuses everybody's requests. One may always wait.
 const SEATS: usize = 1000;
@@ -44,11 +45,22 @@ pub struct Desk {
 struct Seat {
     /// When to ask.
     due: u64,
+    /// It waits for what others hold, which may come back at any time.
+    soon: bool,
+    account: u64,
     /// Or when the fleet's service has answered.
     leases: bool,
     /// Of its body.
     bytes: u64,
     case: Weak<RefCell<Case>>,
+}
+
+impl Seat {
+    fn wait(&mut self, now: u64, again: Again) {
+        self.due = now + again.millis;
+        self.soon = again.millis <= PERIOD && !again.leases;
+        (self.leases, self.account) = (again.leases, again.account);
+    }
 }
 
 impl Desk {
@@ -64,7 +76,9 @@ impl Desk {
             return false;
         }
         let case = Rc::downgrade(case);
-        waiting.insert(id, Seat { due: now + again.millis, leases: again.leases, bytes, case });
+        let mut seat = Seat { due: 0, soon: false, account: 0, leases: false, bytes, case };
+        seat.wait(now, again);
+        waiting.insert(id, seat);
         drop(waiting);
         self.pace(now);
         true
@@ -103,8 +117,11 @@ impl Desk {
     /// Sets the time of the next tick.
     fn pace(&self, now: u64) {
         let seats = self.waiting.try_borrow().ok().and_then(|waiting| {
-            let due = waiting.values().map(|seat| seat.due).min()?;
-            Some(due.saturating_sub(now).clamp(1, PERIOD))
+            let due = waiting.values().map(|seat| seat.due).min()?.saturating_sub(now);
+            let soon = waiting.values().filter(|seat| seat.soon).map(|seat| seat.account);
+            let accounts = soon.collect::<BTreeSet<u64>>().len() as u64;
+            let brisk = if accounts > 0 { BRISK + accounts } else { PERIOD };
+            Some(due.min(brisk).clamp(1, PERIOD))
         });
         let later = self.later.try_borrow().is_ok_and(|later| !later.is_empty()).then_some(PERIOD);
         let times = [seats, later, self.calls.pace()];
@@ -126,7 +143,7 @@ impl Desk {
         let now = host::now();
         self.settle(now);
         let failed = self.calls.tick(now);
-        self.ask(now, |seat| seat.due <= now || failed && seat.leases);
+        self.ask(now, true, |seat| seat.due <= now || failed && seat.leases);
         // What has been asked for meanwhile goes at once.
         if self.calls.pace() == Some(1) {
             self.calls.tick(now);
@@ -138,7 +155,7 @@ impl Desk {
     pub fn answered(&self, token: u32, status: u32, size: usize) {
         let now = host::now();
         self.calls.answered(token, status, size, now);
-        self.ask(now, |seat| seat.leases);
+        self.ask(now, false, |seat| seat.leases);
         self.pace(now);
     }
 
@@ -154,22 +171,30 @@ impl Desk {
         }
     }
 
-    /// In the order in which they came.
-    fn ask(&self, now: u64, whom: impl Fn(&Seat) -> bool) {
-        let Ok(due) = self.waiting.try_borrow().map(|waiting| {
-            let due = waiting.iter().filter(|(_, seat)| whom(seat));
-            due.map(|(id, seat)| (*id, seat.case.clone())).collect::<Vec<_>>()
+    /// In the order in which they came. `firsts`: also the first that waits for an account, and when that is let go, the next.
+    fn ask(&self, now: u64, firsts: bool, whom: impl Fn(&Seat) -> bool) {
+        let Ok(seats) = self.waiting.try_borrow().map(|waiting| {
+            let seats = waiting.iter().filter(|(_, seat)| whom(seat) || firsts && seat.soon);
+            let seats = seats.map(|(id, seat)| (*id, whom(seat), seat.account, seat.case.clone()));
+            seats.collect::<Vec<_>>()
         }) else {
             return;
         };
-        for (id, case) in due {
+        let mut shut = BTreeSet::new();
+        for (id, due, account, case) in seats {
+            if !due && shut.contains(&account) {
+                continue;
+            }
             let again = case.upgrade().and_then(|case| {
                 host::act_for(id);
                 case.try_borrow_mut().ok()?.ask(now)
             });
             let Ok(mut waiting) = self.waiting.try_borrow_mut() else { return };
             match (again, waiting.get_mut(&id)) {
-                (Some(again), Some(seat)) => (seat.due, seat.leases) = (now + again.millis, again.leases),
+                (Some(again), Some(seat)) => {
+                    seat.wait(now, again);
+                    shut.insert(again.account);
+                }
                 _ => _ = waiting.remove(&id),
             }
         }

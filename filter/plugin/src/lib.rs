@@ -161,7 +161,7 @@ fn read(bytes: &[u8]) -> Result<Role, Vec<Fault>> {
             let limits = object.get("limits").map(serde_json::from_str::<Limits>);
             let mut gateway = Gateway::new(value)?;
             if let Some(limits) = limits {
-                gateway.limits = limits.map_err(|error| faulty("limits", error.to_string()))?;
+                gateway.limit(limits.map_err(|error| faulty("limits", error.to_string()))?)?;
             }
             Ok(Role::Gateway(Rc::new(gateway)))
         }

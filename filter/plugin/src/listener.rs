@@ -48,6 +48,14 @@ pub struct Again {
     pub millis: u64,
     /// Or at once, when the fleet's service has answered.
     pub leases: bool,
+    /// The account for which it waits.
+    pub account: u64,
+}
+
+impl Again {
+    fn of(waiting: &Waiting) -> Again {
+        Again { millis: waiting.again(), leases: waiting.leases(), account: waiting.account() }
+    }
 }
 
 /// Whether a request holds something of its budgets.
@@ -159,7 +167,7 @@ impl Case {
                 host::release_request();
             }
             Ok(Verdict::Wait(mut waiting)) => {
-                let again = Again { millis: waiting.again(), leases: waiting.leases() };
+                let again = Again::of(&waiting);
                 self.desk.send(waiting.take_asks());
                 self.state = State::Waiting(waiting);
                 return Some(again);
@@ -187,7 +195,7 @@ impl Listener {
                 Action::Continue
             }
             Ok(Verdict::Wait(mut waiting)) => {
-                let again = Again { millis: waiting.again(), leases: waiting.leases() };
+                let again = Again::of(&waiting);
                 // Asked already in the fleet's name: the answer is for all.
                 let asks = waiting.take_asks();
                 let seated = self.desk.seat(self.id, &self.case, waiting.bytes(), around.now, again);

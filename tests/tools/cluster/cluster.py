@@ -14,24 +14,29 @@ ends the cluster.
 
 import ctypes
 import hashlib
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import apps  # noqa: E402
 import fetch  # noqa: E402
-from parts import HOME, NETWORK, SOCKET  # noqa: E402
+from parts import LANES, NETWORK, SOCKET  # noqa: E402
 
 ROOT = fetch.ROOT
 FOLDER = ROOT / ".attache/cluster"
 PROGRAMS = ROOT / ".attache/kubernetes"
+IMAGE = ROOT / ".attache/image.tar"
 # A program, and the Debian package that has it.
 PACKAGES = {
     "etcd": "etcd-server", "containerd": "containerd", "runc": "runc", "dnsmasq": "dnsmasq-base", "iptables": "iptables",
@@ -43,11 +48,11 @@ START_SECONDS = 180
 PR_SET_PDEATHSIG = 1
 
 
-def addresses() -> dict[str, str]:
-    """Every host of the provider table, and a few that no provider has, each with an address of the node's."""
+def addresses(lane: int) -> dict[str, str]:
+    """Every host of the provider table, and a few that no provider has, each with an address of the node's in that lane."""
     table = json.loads((ROOT / "helm/files/providers.json").read_text())
     hosts = sorted({row["origin"].partition("://")[2].partition("/")[0] for row in table.values() if row["origin"].startswith("https")})
-    return {host: NETWORK.format(number) for number, host in enumerate([*hosts, "other.test", "late.test", "socket.test"], start=11)}
+    return {host: NETWORK.format(number) for number, host in enumerate([*hosts, "other.test", "late.test", "socket.test"], start=11 + 20 * lane)}
 
 
 class Cluster:
@@ -79,8 +84,12 @@ class Cluster:
         fetch.kubernetes(PROGRAMS)
         install()
         FOLDER.mkdir(parents=True)
+        images = fetch.CACHE / f"images-{apps.key()}"
+        with fetch.locked(images):
+            if images.exists():
+                copy_images(images, FOLDER / "containerd")
         command = ["unshare", "--net", "--pid", "--mount", "--ipc", "--fork", "--kill-child=SIGKILL", "--mount-proc", sys.executable,
-                   str(Path(__file__).with_name("node.py")), str(FOLDER), str(PROGRAMS.resolve()), CGROUP, json.dumps(addresses())]
+                   str(Path(__file__).with_name("node.py")), str(FOLDER), str(PROGRAMS.resolve()), CGROUP, json.dumps([addresses(lane) for lane in range(LANES)])]
         with open(FOLDER / "node.log", "wb") as log:
             holder = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
                                       preexec_fn=die_with_parent if tied else None)
@@ -92,7 +101,20 @@ class Cluster:
                 told = (why if why.exists() else FOLDER / "node.log").read_text(errors="replace")[-2000:].strip()
                 raise fetch.Missing(f"the cluster did not start; {FOLDER}/log has more\n  {told}")
             time.sleep(0.1)
+        if not images.exists():
+            self._keep(images)
         return True
+
+    def _keep(self, images: Path) -> None:
+        """Loads what lies below the pods of every run; the next node finds it loaded."""
+        for archive in filter(Path.exists, (apps.archive(), IMAGE)):
+            self.load(archive)
+        with fetch.locked(images):
+            if not images.exists():
+                draft = Path(tempfile.mkdtemp(dir=fetch.CACHE, prefix=".images-"))
+                copy_images(FOLDER / "containerd", draft / "containerd")
+                (draft / "containerd").rename(images)
+                draft.rmdir()
 
     def down(self) -> None:
         if holder := self.holder:
@@ -121,9 +143,36 @@ class Cluster:
         return [*self.enter("mount", "net", "pid"), f"--wd={os.getcwd()}", "ctr", "--address", str(SOCKET), "--namespace", "k8s.io", *words]
 
     def load(self, archive: Path) -> None:
+        """Unless it is there."""
+        image = named_in(archive)
+        loaded = subprocess.run(self.ctr("images", "ls", f"name=={image['name']}"), capture_output=True, text=True).stdout
+        if image["digest"] in loaded:
+            return
         done = subprocess.run(self.ctr("images", "import", str(archive.resolve())), capture_output=True, text=True)
         if done.returncode != 0:
             raise fetch.Missing(f"{archive}: not imported: {done.stderr.strip()}")
+
+
+def named_in(archive: Path) -> dict[str, str]:
+    """Name and digest of the image, as containerd tells them."""
+    with tarfile.open(archive) as tar:
+        (manifest,) = json.loads((tar.extractfile("index.json") or io.BytesIO()).read())["manifests"]
+    return {"name": manifest["annotations"]["io.containerd.image.name"], "digest": manifest["digest"]}
+
+
+def copy_images(source: Path, target: Path) -> None:
+    """containerd's folder. Layers are never written to, so links do where the disk is the same; its books are copied."""
+    for how in ("-al", "-a"):
+        if subprocess.run(["cp", how, str(source), str(target)], capture_output=True).returncode == 0:
+            break
+        shutil.rmtree(target, ignore_errors=True)
+    else:
+        raise fetch.Missing(f"{target}: the images could not be copied there")
+    for book in target.rglob("*.db"):
+        if "fs" not in book.relative_to(target).parts:
+            text = book.read_bytes()
+            book.unlink()
+            book.write_bytes(text)
 
 
 def why_not() -> str | None:
@@ -140,6 +189,8 @@ def why_not() -> str | None:
         return "control groups cannot be made here"
     if not (PROGRAMS.exists() or shutil.which("go")):
         return "Go is missing, which builds Kubernetes"
+    if lacks := [program for program in apps.TOOLS if not shutil.which(program)]:
+        return f"{', '.join(lacks)} missing, of which the applications in the pods are made"
     if missing() and not shutil.which("apt-get"):
         return f"{', '.join(missing())} missing, and this is not Debian"
     return None

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """The node: process 1 of namespaces of its own, in which it starts the parts of the cluster. `cluster.py` runs it.
 
-    node.py HOME PROGRAMS CGROUP ADDRESSES
+    node.py HOME PROGRAMS CGROUP LANES
 
-HOME is an empty folder, PROGRAMS where Kubernetes' programs lie, CGROUP the name of the node's control group, ADDRESSES a
-JSON object of host names and their addresses, which the cluster's DNS tells and the node has. When this process ends, the
-kernel ends everything in here, pods included, and with it go mounts, interfaces and sockets.
+HOME is a folder, empty but for images of an earlier node, PROGRAMS where Kubernetes' programs lie, CGROUP the name of the
+node's control group, LANES a JSON array: in each lane host names and their addresses, which its DNS tells and the node has.
+When this process ends, the kernel ends everything in here, pods included, and with it go mounts, interfaces and sockets.
 """
 
 import ctypes
@@ -24,21 +24,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import parts  # noqa: E402
 from archive import Image, write_archive  # noqa: E402
-from parts import HOME, NODE, PAUSE, SOCKET  # noqa: E402
+from parts import HOME, PAUSE, SOCKET, dns_of  # noqa: E402
 
 PATIENCE_SECONDS = 120
 CLONE_NEWCGROUP = 0x02000000
 
 
-def main(home: Path, programs: Path, cgroup: str, addresses: dict[str, str]) -> None:
+def main(home: Path, programs: Path, cgroup: str, lanes: list[dict[str, str]]) -> None:
     # What systemd or a shell above sends; the kernel protects process 1 from signals that it does not handle.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     mount_privately(home)
     own_cgroups(cgroup)
-    own_network(sorted(set(addresses.values())))
+    own_network(lanes)
+    has_images = (HOME / "containerd").exists()
     parts.write_files(HOME)
     (HOME / "log").mkdir()
-    commands = parts.commands(programs, addresses)
+    commands = parts.commands(programs, lanes)
     running: dict[int, str] = {}
 
     def start(*names: str) -> None:
@@ -51,11 +52,12 @@ def main(home: Path, programs: Path, cgroup: str, addresses: dict[str, str]) -> 
         done = subprocess.run(command, capture_output=True, text=True)
         return done.stdout if done.returncode == 0 else None
 
-    start("etcd", "containerd", "dns", "apiserver")
+    start("etcd", "containerd", *(name for name in commands if name.startswith("dns-")), "apiserver")
     until(lambda: kubectl("get", "--raw", "/readyz"), "the API server", running)
     start("manager", "scheduler", "kubelet")
     until(SOCKET.exists, "containerd", running)
-    import_pause()
+    if not has_images:
+        import_pause()
     until(lambda: " Ready " in (kubectl("get", "nodes") or ""), "the node", running)
     until(lambda: kubectl("get", "serviceaccount", "default"), "the default service account", running)
     (HOME / "ready").touch()
@@ -102,12 +104,12 @@ def own_cgroups(name: str) -> None:
             (place / "node/cgroup.procs").write_text("0")
 
 
-def own_network(addresses: list[str]) -> None:
+def own_network(lanes: list[dict[str, str]]) -> None:
     ip = lambda *words: subprocess.run(["ip", *words], check=True)  # noqa: E731
     ip("link", "set", "lo", "up")
     # A pair whose other end nobody holds: not every kernel has dummy devices.
     ip("link", "add", "node0", "type", "veth", "peer", "name", "node1")
-    for address in [NODE, *addresses]:
+    for address in [address for lane, hosts in enumerate(lanes) for address in (dns_of(lane), *hosts.values())]:
         ip("addr", "add", f"{address}/24", "dev", "node0")
     ip("link", "set", "node0", "up")
     ip("link", "set", "node1", "up")

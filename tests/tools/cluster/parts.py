@@ -15,6 +15,12 @@ SERVICES = "10.96.0.0/16"
 SERVER = "https://127.0.0.1:6443"
 PAUSE = "local/pause:1"
 SOCKET = HOME / "containerd.sock"
+# Several tests at once, each with providers of its own: so many times the hosts have addresses, and a DNS that tells them.
+LANES = 3
+
+
+def dns_of(lane: int) -> str:
+    return NETWORK.format(1 + lane)
 
 
 def write_files(home: Path) -> None:
@@ -72,7 +78,7 @@ def kubelet() -> dict:
         "clusterDomain": "cluster.local",
         "resolvConf": f"{HOME}/resolv.conf",
         # How often mounted ConfigMaps are looked at; a minute as shipped.
-        "syncFrequency": "5s",
+        "syncFrequency": "1s",
         "cgroupsPerQOS": False,
         "enforceNodeAllocatable": [],
         "localStorageCapacityIsolation": False,
@@ -83,21 +89,16 @@ def kubelet() -> dict:
     }
 
 
-def commands(programs: Path, addresses: dict[str, str]) -> dict[str, list[str]]:
-    """Part to command line, in the order in which they start."""
+def commands(programs: Path, lanes: list[dict[str, str]]) -> dict[str, list[str]]:
+    """Part to command line, in the order in which they start. For each lane the hosts' addresses."""
     pki = HOME / "pki"
     return {
+        **{f"dns-{lane}": dns(dns_of(lane), addresses) for lane, addresses in enumerate(lanes)},
         "etcd": [
             "etcd", f"--data-dir={HOME}/etcd", "--listen-client-urls=http://127.0.0.1:2379",
             "--advertise-client-urls=http://127.0.0.1:2379", "--listen-peer-urls=http://127.0.0.1:2380", "--unsafe-no-fsync",
         ],
         "containerd": ["containerd", "--config", f"{HOME}/containerd.toml"],
-        "dns": [
-            "dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--pid-file=",
-            "--user=root", f"--listen-address={NODE}", "--bind-interfaces",
-            # All names are its own. The search path of a pod goes through here: it must hear that there is no such name.
-            "--local=/#/", *(f"--host-record={name},{address}" for name, address in addresses.items()),
-        ],
         "apiserver": [
             f"{programs}/kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", f"--advertise-address={NODE}",
             f"--tls-cert-file={pki}/apiserver.crt", f"--tls-private-key-file={pki}/apiserver.key", f"--client-ca-file={pki}/ca.crt",
@@ -112,6 +113,8 @@ def commands(programs: Path, addresses: dict[str, str]) -> dict[str, list[str]]:
             f"{programs}/kube-controller-manager", f"--kubeconfig={HOME}/manager.kubeconfig",
             f"--service-account-private-key-file={pki}/sa.key", f"--root-ca-file={pki}/ca.crt",
             "--use-service-account-credentials=true", "--leader-elect=false",
+            # As shipped it asks 20 times a second, and takes seconds to begin.
+            "--kube-api-qps=200", "--kube-api-burst=400",
         ],
         "scheduler": [f"{programs}/kube-scheduler", f"--kubeconfig={HOME}/scheduler.kubeconfig", "--leader-elect=false"],
         "kubelet": [
@@ -119,3 +122,12 @@ def commands(programs: Path, addresses: dict[str, str]) -> dict[str, list[str]]:
             f"--root-dir={HOME}/kubelet", "--hostname-override=node0", f"--node-ip={NODE}", f"--cert-dir={HOME}/kubelet-pki",
         ],
     }
+
+
+def dns(listen: str, addresses: dict[str, str]) -> list[str]:
+    return [
+        "dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--pid-file=",
+        "--user=root", f"--listen-address={listen}", "--bind-interfaces",
+        # All names are its own. The search path of a pod goes through here: it must hear that there is no such name.
+        "--local=/#/", *(f"--host-record={name},{address}" for name, address in addresses.items()),
+    ]

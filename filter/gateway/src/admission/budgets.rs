@@ -1,21 +1,18 @@
 //! A request before its budgets: planned, appraised, and admitted, made wait, or refused.
 
-use std::borrow::Cow;
-
 use attache_protocol::codec::Protocol;
 use attache_protocol::error::{ApiError, ErrorKind};
 use attache_protocol::request::Request;
 
+use super::case::{Asked, Case, Done};
 use super::{Admission, Admitted, Choice, Reject};
-use crate::bill::{Appraisal, Terms};
 use crate::budget::fleet::PATIENCE;
-use crate::budget::{self, Ask, Claim, Decision, Fact, Facts, Want};
-use crate::gateway::{Gateway, Route};
+use crate::budget::{self, Ask, Claim, Decision, Facts, Want};
+use crate::gateway::Gateway;
 use crate::headers::{BUDGET_HEADER, RETRY_AFTER};
 use crate::ledger;
 use crate::metrics::{self, Count};
 use crate::outcome::{Around, Effects};
-use crate::plan::Plan;
 use crate::ticket::{Progress, Step, Ticket};
 
 /// Milliseconds that a reservation outlives its exchange's deadline: clocks and timers differ a little.
@@ -90,6 +87,12 @@ impl Waiting {
         self.again
     }
 
+    /// The account for which it waits.
+    pub fn account(&self) -> u64 {
+        let claim = self.claims.iter().find(|claim| claim.budget() == self.budget);
+        claim.map_or(0, Claim::account)
+    }
+
     pub fn protocol(&self) -> Protocol {
         self.planned.ticket.protocol
     }
@@ -140,12 +143,12 @@ impl Waiting {
             Decision::Admitted(held) => {
                 Ok(Verdict::Go(Box::new(self.planned.admitted(Some(*held), around.now))))
             }
-            Decision::Wait { again, .. } => {
+            Decision::Wait { again, budget, .. } => {
                 self.want.patience = Some(around.now + PATIENCE);
-                Ok(Verdict::Wait(Box::new(Waiting { again, leases: false, ..self })))
+                Ok(Verdict::Wait(Box::new(Waiting { again, budget, leases: false, ..self })))
             }
-            Decision::Lease { asks, again, .. } => {
-                Ok(Verdict::Wait(Box::new(Waiting { again, leases: true, asks, ..self })))
+            Decision::Lease { asks, again, budget } => {
+                Ok(Verdict::Wait(Box::new(Waiting { again, budget, leases: true, asks, ..self })))
             }
             Decision::Refused(refused) => Err(self.planned.refused(&refused, &self.claims, around)),
             // It is planned, and counted as well as can be: where another model would serve it, it is refused.
@@ -166,7 +169,7 @@ const AGAIN: u64 = 100;
 impl Planned {
     /// `claims`: whose accounts are told with it.
     fn refused(&self, refused: &budget::Refused, claims: &[Claim], around: &Around<'_>) -> Box<Reject> {
-        let named = |step: &'_ Step| self.ticket.terms.as_ref()?.unpriced(step).map(str::to_owned);
+        let named = |step: &Step| self.ticket.terms.as_ref()?.unpriced(step).map(str::to_owned);
         let model = self.ticket.plan.first().map(|step| named(step).unwrap_or_else(|| step.model.clone()));
         let model = model.as_deref().unwrap_or_default();
         let (error, mut headers) = ledger::refusal(refused, model);
@@ -176,41 +179,8 @@ impl Planned {
     }
 }
 
-fn expires(now: u64, total: u64) -> u64 {
+pub(super) fn expires(now: u64, total: u64) -> u64 {
     now + total + AFTERMATH
-}
-
-/// What budgets may be kept by, of one request at one target.
-struct Known<'k> {
-    admission: &'k Admission,
-    request: &'k Request<'k>,
-    route: &'k str,
-    step: &'k Step,
-    outside: &'k dyn Facts,
-}
-
-impl Facts for Known<'_> {
-    fn fact(&self, fact: &Fact) -> Option<Cow<'_, str>> {
-        let text = match fact {
-            Fact::Namespace | Fact::ServiceAccount | Fact::Label(_) | Fact::Jwt(_) | Fact::Peer => {
-                return self.outside.fact(fact);
-            }
-            Fact::ClientKey => self.admission.credential.as_ref()?.token.as_str(),
-            Fact::Header(name) => {
-                let mut headers = self.admission.named.iter();
-                headers.find(|(known, _)| known == name).map(|(_, value)| value.as_str())?
-            }
-            Fact::Model => &self.step.model,
-            Fact::Provider => &self.step.provider,
-            Fact::Route => self.route,
-            Fact::Metadata(name) => {
-                let named = self.request.metadata(name)?;
-                return Some(Cow::Owned(named.to_string()));
-            }
-            Fact::User => self.request.user.as_deref()?,
-        };
-        Some(Cow::Borrowed(text))
-    }
 }
 
 /// Plans a request and asks its budgets.
@@ -267,97 +237,5 @@ pub(super) fn admit(
                 })));
             }
         }
-    }
-}
-
-/// One way to serve a request, before its budgets.
-struct Case<'c> {
-    admission: &'c Admission,
-    gateway: &'c Gateway,
-    request: &'c Request<'c>,
-    route: &'c Route,
-    around: &'c Around<'c>,
-    outside: &'c dyn Facts,
-}
-
-enum Asked {
-    /// It is to be served as if this model had been asked for.
-    Otherwise {
-        budget: String,
-        to: String,
-    },
-    Done(Box<Done>),
-}
-
-struct Done {
-    plan: Plan,
-    terms: Terms,
-    claims: Vec<Claim>,
-    want: Want,
-    decision: Decision,
-}
-
-impl<'c> Case<'c> {
-    fn facts<'k>(&'k self, step: &'k Step) -> Known<'k> {
-        Known {
-            admission: self.admission,
-            request: self.request,
-            route: &self.route.name,
-            step,
-            outside: self.outside,
-        }
-    }
-
-    fn claims(&self, plan: &Plan) -> Vec<Claim> {
-        plan.steps.first().map(|step| self.gateway.budgets.claims(&self.facts(step))).unwrap_or_default()
-    }
-
-    fn appraisal(&self, plan: &Plan, claims: &[Claim]) -> Appraisal<'c> {
-        let limits = claims.iter().any(Claim::clamps);
-        let catalogue = &self.gateway.catalogue;
-        Appraisal::new(self.request, (self.route, &plan.steps), catalogue, self.around.store, limits)
-    }
-
-    fn ask(&self, mut plan: Plan, downgraded: bool) -> Asked {
-        let mut claims = self.claims(&plan);
-        let mut appraisal = self.appraisal(&plan, &claims);
-        let unpriced = |step: &Step| !appraisal.is_priced(step);
-        if claims.iter().any(Claim::needs_prices) && plan.steps.iter().any(unpriced) {
-            // Nothing is free in silence: a target of unknown price is none. Without any other the first is named.
-            let priced: Vec<Step> = plan.steps.iter().filter(|step| !unpriced(step)).cloned().collect();
-            if !priced.is_empty() {
-                plan.steps = priced;
-                claims = self.claims(&plan);
-                appraisal = self.appraisal(&plan, &claims);
-            }
-        }
-        let now = self.around.now;
-        let times = (now, expires(now, self.route.total.millis));
-        let mut want = appraisal.want(false, times, downgraded);
-        let mut decision = budget::reserve(self.around, &claims, &want);
-        // What waits cannot be counted later: its body is read here only. For what counts no tokens that is no loss.
-        let counts = match decision {
-            Decision::CountFirst => true,
-            Decision::Wait { .. } => claims.iter().any(Claim::counts_tokens),
-            Decision::Admitted(_)
-            | Decision::Refused(_)
-            | Decision::Downgrade { .. }
-            | Decision::Lease { .. } => false,
-        };
-        if counts {
-            appraisal.count();
-            want = appraisal.want(true, times, downgraded);
-            decision = budget::reserve(self.around, &claims, &want);
-        }
-        if let Decision::Downgrade { budget, to } = decision {
-            return Asked::Otherwise { budget, to };
-        }
-        let moving = |target: u8| {
-            let step = plan.steps.iter().find(|step| step.target == target);
-            let moves = self.gateway.budgets.moves();
-            step.filter(|_| moves).map(|step| self.gateway.budgets.moving(&self.facts(step)))
-        };
-        let terms = appraisal.terms(times.1, &|target| moving(target).unwrap_or_default());
-        Asked::Done(Box::new(Done { plan, terms, claims, want, decision }))
     }
 }

@@ -22,6 +22,8 @@ pub struct Known<'k> {
     pub served: &'k dyn Fn(&str) -> bool,
     /// Every provider gets the client's own key.
     pub passthrough: bool,
+    /// Some provider is asked for any model that a client names.
+    pub open: bool,
     /// The fleet's service, if there is one.
     pub fleet: Option<&'k Fleet>,
 }
@@ -246,7 +248,7 @@ fn forgeable(
     let named = per.iter().zip(std::iter::repeat("per"));
     let matched = values.iter().map(|(fact, _)| fact).zip(std::iter::repeat("match.facts"));
     for (fact, member) in named.chain(matched) {
-        if let Some(why) = fact.forged(known.passthrough) {
+        if let Some(why) = fact.forged(known.passthrough, known.open) {
             let message = format!(
                 "{why}, so any client can spend from another's account or from a new one each time; type `forgeable: true` if that is meant"
             );

@@ -118,7 +118,7 @@ pub enum OnExceed {
     Shadow,
     /// It is served as if another model had been asked for; where that does not fit either, as `reject`.
     Downgrade(Downgrade),
-    /// It waits up to this long for what others give back, or for the next window; then as `reject`.
+    /// It waits up to this long (at most the chart's `queueLimitSeconds`) for what others give back, or for the next window; then as `reject`.
     Queue(Duration),
 }
 

@@ -84,14 +84,15 @@ impl Fact {
     }
 
     /// Why a client can choose it freely; `None`: it cannot. `passthrough`: every provider gets, and so checks, the
-    /// client's own key.
-    pub fn forged(&self, passthrough: bool) -> Option<&'static str> {
+    /// client's own key. `open`: some provider is asked for any model that a client names.
+    pub fn forged(&self, passthrough: bool, open: bool) -> Option<&'static str> {
         match self {
             Fact::Header(_) => Some("a client writes its headers itself"),
             Fact::Metadata(_) | Fact::User => Some("a client writes its body itself"),
             Fact::ClientKey if !passthrough => {
                 Some("nobody checks the client's key where providers get another")
             }
+            Fact::Model if open => Some("behind a `*` in a route's `models` a client chooses any name"),
             _ => None,
         }
     }

@@ -4,13 +4,14 @@ use super::Standing;
 use super::amount::Unit;
 
 /// `x-ratelimit-limit-*`, `-remaining-*` and `-reset-*`, for each unit of the budget of which the least is left. OpenAI has
-/// `requests` and `tokens` (<https://platform.openai.com/docs/guides/rate-limits>, "Rate limits in headers"; recorded).
+/// `requests` and `tokens` (<https://platform.openai.com/docs/guides/rate-limits>, "Rate limits in headers"; recorded). Clients
+/// slow down by them, so what only watches is not among them.
 pub fn headers(standings: &[Standing]) -> Vec<(String, String)> {
     let mut headers = Vec::new();
     let units =
         [Unit::Requests, Unit::Tokens, Unit::InputTokens, Unit::OutputTokens, Unit::Usd, Unit::Concurrent];
     for unit in units {
-        let of_unit = standings.iter().filter(|standing| standing.unit == unit);
+        let of_unit = standings.iter().filter(|standing| standing.unit == unit && !standing.shadow);
         let Some(least) = of_unit.min_by_key(|standing| standing.remaining) else { continue };
         let name = unit.name();
         headers.push((format!("x-ratelimit-limit-{name}"), amount(unit, least.limit)));
@@ -67,8 +68,11 @@ mod tests {
             held: limit - remaining,
             remaining,
             reset,
+            shadow: budget == "watching",
         };
         let told = headers(&[
+            standing("watching", Unit::Tokens, 100, 0, Some(8640)),
+            standing("watching", Unit::Requests, 1, 0, None),
             standing("a", Unit::Tokens, 1000, 400, Some(360_000)),
             standing("b", Unit::Tokens, 500, 300, Some(8640)),
             standing("c", Unit::Usd, 2_500_000_000_000, 1, Some(17)),

@@ -267,6 +267,7 @@ impl Account {
             spent: self.spent(),
             held: self.held(),
             remaining: self.remaining(rule),
+            shadow: rule.shadow,
             reset: (rule.unit != Unit::Concurrent)
                 .then(|| rule.window.end(rule.window.cell(now)).saturating_sub(now)),
         }

@@ -66,6 +66,7 @@ fn read_with(typed: Value, fleet: &config::FleetConfig) -> Result<Budgets, Vec<S
         routes: &["smart", "cheap", "gpt-*"],
         served: &|model| ["smart", "cheap", "gpt-4o"].contains(&model),
         passthrough: false,
+        open: true,
         fleet: Some(&fleet),
     };
     let mut faults: Vec<Fault> = Vec::new();

@@ -32,6 +32,8 @@ pub(super) struct Chat {
     pub tool: u64,
     /// Tokens of a schema for 256 of its JSON text; and of the schema that an answer must keep to.
     pub schema: [u64; 2],
+    /// Where an answer must keep to a schema: the words that tell the model so.
+    pub answer: u64,
     /// For each signature of thoughts that comes back.
     pub signature: u64,
 }
@@ -47,7 +49,16 @@ const OPENAI: Family = Family {
     vocabulary: Some(Vocabulary::O200k),
     scale: 256,
     images: Images::Tiles { base: 85, tile: 170 },
-    chat: Chat { prompt: 3, message: 4, call: 10, tools: [9, 9], tool: 0, schema: [175, 256], signature: 0 },
+    chat: Chat {
+        prompt: 3,
+        message: 4,
+        call: 10,
+        tools: [9, 9],
+        tool: 0,
+        schema: [175, 256],
+        answer: 0,
+        signature: 0,
+    },
 };
 const fn tiles(base: u64, tile: u64) -> Family {
     Family { images: Images::Tiles { base, tile }, ..OPENAI }
@@ -58,7 +69,8 @@ const fn patches(percent: u64, budget: u64) -> Family {
 const CL100K: Family = Family { name: "cl100k", vocabulary: Some(Vocabulary::Cl100k), ..OPENAI };
 
 /// Anthropic's pages: "Tool use" has the tokens of the tools' system prompt, for `auto` and where a tool must be used;
-/// "Vision" has the images. Its vocabulary is not published. Messages' own tokens and the scale are from recorded traffic.
+/// "Vision" has the images; "Structured outputs", that a schema brings a system prompt of its own. Its vocabulary is not
+/// published. Messages' own tokens, that prompt's and the scale are from recorded traffic.
 const CLAUDE: Family = Family {
     name: "claude",
     vocabulary: None,
@@ -71,6 +83,7 @@ const CLAUDE: Family = Family {
         tools: [496, 588],
         tool: 30,
         schema: [256, 256],
+        answer: 180,
         signature: 0,
     },
 };
@@ -94,7 +107,16 @@ const GEMINI: Family = Family {
     vocabulary: None,
     scale: 256,
     images: Images::Gemini { flat: None },
-    chat: Chat { prompt: 0, message: 1, call: 8, tools: [0, 0], tool: 8, schema: [125, 0], signature: 0 },
+    chat: Chat {
+        prompt: 0,
+        message: 1,
+        call: 8,
+        tools: [0, 0],
+        tool: 8,
+        schema: [125, 0],
+        answer: 0,
+        signature: 0,
+    },
 };
 /// Gemini 3 gives an image 1120 tokens unless told otherwise ("Media resolution").
 const GEMINI_3: Family = Family {
@@ -116,6 +138,7 @@ const OTHER: Family = Family {
         tools: [60, 60],
         tool: 20,
         schema: [256, 256],
+        answer: 0,
         signature: 0,
     },
 };

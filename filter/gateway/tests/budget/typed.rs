@@ -89,7 +89,14 @@ impl Typed {
             serde_json::from_value::<BudgetConfig>(budget).unwrap()
         };
         let typed: Vec<BudgetConfig> = typed.iter().zip(limits).map(one).collect();
-        let known = Known { providers: &[], routes: &[], served: &|_| true, passthrough: false, fleet: None };
+        let known = Known {
+            providers: &[],
+            routes: &[],
+            served: &|_| true,
+            passthrough: false,
+            open: false,
+            fleet: None,
+        };
         let mut faults = Vec::new();
         let budgets = Budgets::new(&typed, &known, &mut faults);
         assert_eq!(faults, []);

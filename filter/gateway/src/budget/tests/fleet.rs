@@ -110,7 +110,14 @@ fn faults_of_fleets() {
         ]
     );
     let typed: Vec<BudgetConfig> = serde_json::from_value(json!([budget("a", json!({}))])).unwrap();
-    let known = Known { providers: &[], routes: &[], served: &|_| true, passthrough: false, fleet: None };
+    let known = Known {
+        providers: &[],
+        routes: &[],
+        served: &|_| true,
+        passthrough: false,
+        open: false,
+        fleet: None,
+    };
     let mut faults = Vec::new();
     Budgets::new(&typed, &known, &mut faults);
     assert_eq!(faults[0].message, "`fleet` needs the rate-limit service, in `gateway.fleet`");

@@ -26,6 +26,7 @@ fn faults_of_budgets() {
         budget("g", json!({ "onExceed": { "downgrade": {} } })),
         budget("h", json!({ "onExceed": { "downgrade": { "model": "none" } }, "defaultPrices": { "input": 1 } })),
         budget("i", json!({ "per": ["peer", "jwt.sub", "workload.label.app"], "maxKeys": 0 })),
+        budget("j", json!({ "per": ["model"] })),
     ]))
     .unwrap_err();
     let header = "a client writes its headers itself, so any client can spend from another's account or from a new one each time; type `forgeable: true` if that is meant";
@@ -33,6 +34,10 @@ fn faults_of_budgets() {
     let key = header.replace(
         "a client writes its headers itself",
         "nobody checks the client's key where providers get another",
+    );
+    let model = header.replace(
+        "a client writes its headers itself",
+        "behind a `*` in a route's `models` a client chooses any name",
     );
     assert_eq!(
         found,
@@ -57,8 +62,17 @@ fn faults_of_budgets() {
             "budgets[7].onExceed.downgrade.model: no route serves `none`".to_owned(),
             "budgets[7].defaultPrices: expected at least `input` and `output`".to_owned(),
             "budgets[8].maxKeys: expected a number from 1 to 100000, found `0`".to_owned(),
+            format!("budgets[9].per: {model}"),
         ]
     );
+}
+
+#[test]
+fn nobody_waits_longer_than_a_request_is_kept() {
+    let budget = |name: &str, wait: &str| json!({ "name": name, "limit": { "concurrent": 1 }, "onExceed": { "queue": wait } });
+    let budgets = read(json!([budget("a", "60s"), budget("b", "2m")])).unwrap();
+    let faults: Vec<String> = budgets.queue_within(60_000).into_iter().map(|fault| fault.path).collect();
+    assert_eq!(faults, ["budgets[1].onExceed.queue"]);
 }
 
 #[test]

@@ -24,13 +24,20 @@ LEFT_OUT = {
     "pygments", "tests",
 }
 PROGRAMS = ["curl", "node"]
+# What is needed to make it.
+TOOLS = [*PROGRAMS, "npm"]
 
 
-def archive() -> Path:
+def key() -> str:
+    """Of everything that decides what is in the image."""
     constraints = (fetch.ROOT / "tests/constraints.txt").read_bytes()
     node = subprocess.run(["node", "--version"], capture_output=True, check=True).stdout
     what = [constraints, node, sys.version.encode(), repr(NODE_PACKAGES).encode(), Path(__file__).read_bytes()]
-    place = fetch.CACHE / f"apps-{hashlib.sha256(b'|'.join(what)).hexdigest()[:12]}.tar"
+    return hashlib.sha256(b"|".join(what)).hexdigest()[:12]
+
+
+def archive() -> Path:
+    place = fetch.CACHE / f"apps-{key()}.tar"
     with fetch.locked(place):
         if not place.exists():
             fetch.say("the image of the tests' applications")
