@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::fleet::PATIENCE;
 use crate::budget::{Moving, Rates, Reservation, Want};
-use crate::catalogue::{Catalogue, Figures};
+use crate::catalogue::{Catalogue, Figures, Reasoning};
 use crate::gateway::{Route, Target};
 use crate::provider::Row;
 use crate::store::Store;
@@ -53,6 +53,8 @@ pub struct Offer {
     limit: Option<u64>,
     /// Tokens that each answer may have at most.
     most_output: u64,
+    /// Its model may think before it answers, so that there is more of the answer than is seen.
+    thinks: bool,
     /// Accounts that hang on who answers.
     pub moving: Vec<Moving>,
 }
@@ -205,6 +207,7 @@ fn offer(
         tariff: figures.as_ref().and_then(Tariff::of),
         fallbacks: Vec::new(),
         limit: (limits && (unknown || required)).then_some(most_output),
+        thinks: thinks(request, figures.as_ref(), row.protocol),
         // What the client asks for is what an unknown model may answer.
         most_output: match known {
             None => most_output.max(request.sampling.max_output_tokens.unwrap_or(0)),
@@ -214,7 +217,25 @@ fn offer(
     }
 }
 
+/// Whether a model may think. Where nobody asks for it, Gemini's optional thinkers do ("thinking is on by default",
+/// ai.google.dev/gemini-api/docs/thinking) and others do not; of an unknown model nobody knows.
+fn thinks(request: &Request<'_>, figures: Option<&Figures>, protocol: Protocol) -> bool {
+    let known = figures.and_then(|figures| figures.reasoning);
+    match (&request.reasoning.amount, known) {
+        (_, Some(Reasoning::None)) => false,
+        (_, Some(Reasoning::Always)) => true,
+        (ReasoningAmount::Off, _) => false,
+        (ReasoningAmount::Unset, Some(Reasoning::Optional)) => protocol == Protocol::Gemini,
+        (ReasoningAmount::Unset, None) => true,
+        (ReasoningAmount::Adaptive | ReasoningAmount::Effort(_) | ReasoningAmount::Budget(_), _) => true,
+    }
+}
+
 impl Offer {
+    pub fn thinks(&self) -> bool {
+        self.thinks
+    }
+
     /// Of all models that may answer, as far as they are known.
     fn tariffs(&self) -> impl Iterator<Item = &Tariff> {
         self.tariff.iter().chain(self.fallbacks.iter().filter_map(|(_, tariff)| tariff.as_ref()))

@@ -15,6 +15,7 @@ mod look;
 mod media;
 mod meter;
 mod ratio;
+pub mod speed;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use elsewhere::WINDOW;
 pub use family::Family;
 pub use meter::Meter;
 pub use ratio::Ratio;
+pub use speed::Speed;
 pub use vocabulary::Vocabulary;
 
 use look::Look;
