@@ -46,7 +46,14 @@ impl Facts for Who {
 fn main() {
     let typed = json!([{ "name": "each", "limit": { "tokens": 1_000_000 }, "window": { "fixed": "1h" }, "per": ["user"],
         "forgeable": true, "maxKeys": KEYS }]);
-    let known = Known { providers: &[], routes: &[], served: &|_| true, passthrough: false, fleet: None };
+    let known = Known {
+        providers: &[],
+        routes: &[],
+        served: &|_| true,
+        passthrough: false,
+        open: false,
+        fleet: None,
+    };
     let budgets = Budgets::new(&serde_json::from_value::<Vec<_>>(typed).unwrap(), &known, &mut Vec::new());
     let store = Memory::default();
     prepare(&store);
