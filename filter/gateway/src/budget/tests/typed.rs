@@ -93,8 +93,8 @@ fn dollars_and_spans_as_people_type_them() {
 #[test]
 fn a_model_is_the_same_in_upper_and_lower_case() {
     let budgets = read(json!([
-        { "name": "a", "limit": { "tokens": 5 }, "window": { "fixed": "1m" }, "match": { "models": ["GPT-*"] }, "per": ["model"] },
-        { "name": "b", "limit": { "tokens": 5 }, "window": { "fixed": "1m" }, "match": { "facts": { "model": ["gpt-4o"] } } },
+        { "name": "a", "limit": { "tokens": 5 }, "window": { "fixed": "1m" }, "match": { "models": ["GPT-*"] }, "per": ["model"], "forgeable": true },
+        { "name": "b", "limit": { "tokens": 5 }, "window": { "fixed": "1m" }, "match": { "facts": { "model": ["gpt-4o"] } }, "forgeable": true },
     ]))
     .unwrap();
     let claims = |facts: &'static [(&str, &str)]| budgets.claims(&super::Sent(facts));
