@@ -105,8 +105,9 @@ proof: crash-wasm helm testing ## Budgets are exact: 20,000 requests, with hang-
 
 bench: wasm helm testing ## Plain Envoy against Envoy with the filter, and what a pod pays for the sidecar
 	@$(TESTING)/bin/python tests/bench/run.py
-	@cargo build --quiet --release --package attache-gateway --example tokens --target wasm32-wasip1
+	@cargo build --quiet --release --package attache-gateway --examples --target wasm32-wasip1
 	@echo 'Tokens, in Wasm:'; node --no-warnings tests/bench/wasi.mjs $(dir $(BUILT))examples/tokens.wasm
+	@echo 'Keys of a budget, in Wasm:'; node --no-warnings tests/bench/wasi.mjs $(dir $(BUILT))examples/keys.wasm
 	@if reason=$$($(CLUSTER) why-not); then $(MAKE) image && $(CLUSTER) within $(PYTEST) -q -s tests/cluster/bench_pods.py; \
 	else test -n "$$reason" && echo "no pod was measured: $$reason"; fi
 

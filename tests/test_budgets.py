@@ -15,7 +15,7 @@ import pytest
 import cases
 import protocols
 from harness import PATIENCE, Gateway, Reply
-from provider import Seen
+from provider import Seen, deaf_port
 from world import World
 
 LIMIT = 5000
@@ -31,8 +31,15 @@ PAIRS = [(client, provider) for client in protocols.PROTOCOLS for provider in pr
 
 @pytest.fixture(scope="module")
 def budgets(world: World) -> Iterator[Gateway]:
-    with world.fresh("budgets", "budgets-of-its-own") as gateway:
+    gateway, (silent, deaf) = world.fresh("budgets", "budgets-of-its-own"), deaf_port()
+    # A provider that cannot be reached: neither connected nor refused.
+    settings = gateway.values["gateway"]
+    settings["providers"].append({"name": "deaf", "provider": "openai", "origin": f"http://127.0.0.1:{deaf}"})
+    settings["routes"].append({"models": ["to-deaf"], "targets": [{"provider": "deaf", "model": "gpt-4o-mini"}]})
+    with gateway:
         yield gateway
+    for sock in silent:
+        sock.close()
 
 
 @pytest.fixture
@@ -303,13 +310,13 @@ def test_who_waits_for_one_budget_and_then_exceeds_another_is_told_so(gateway: G
     assert refused.status == 429 and refused.headers["x-attache-budget"] == "sparing;reject"
 
 
-def hang_up(gateway: Gateway, model: str, policy: str, team: str, members: dict[str, Any] | None = None) -> None:
+def hang_up(gateway: Gateway, model: str, policy: str, team: str, members: dict[str, Any] | None = None, after: float = 0.3) -> None:
     """Sends a request, and leaves before there is an answer."""
     request = cases.request_of({"protocol": "openai", "model": model, "headers": {"x-team": team, "x-policy": policy},
                                 "members": protocols.minimal("openai", "Hello") | (members or {})})
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=PATIENCE)
     connection.request(request.method, request.path, request.body, request.headers)
-    time.sleep(0.3)
+    time.sleep(after)
     connection.close()
 
 
@@ -337,6 +344,36 @@ def test_who_hangs_up_is_charged_for_what_was_generated(gateway: Gateway, quiet:
     quiet.provider.requests("openai")[-1].hung_up.wait(PATIENCE)
     generated = gateway.await_true(lambda: (found := spent(gateway, "clamp", mine)) < LIMIT / 2 and found, "it is settled")
     assert 100 <= generated <= 260, generated
+
+
+def test_who_leaves_before_a_whole_answer_is_charged_for_what_was_made_meanwhile(gateway: Gateway, quiet: World) -> None:
+    """Nobody sees it: as much as such a model makes in such a time, a hundred tokens a second where nothing was learned."""
+    for limit, expected in ((2000, (8 + 140, 8 + 350)), (50, (58, 58))):
+        mine = team()
+        quiet.provider.script("openai", [{"fault": "stall"}])
+        hang_up(gateway, "to-openai", "reject", mine, members=capped("openai", limit), after=1.5)
+        quiet.provider.requests("openai")[-1].hung_up.wait(PATIENCE)
+        made = gateway.await_true(lambda: (found := spent(gateway, "reject", mine)) < 1000 and found, "it is settled")
+        assert expected[0] <= made <= expected[1], made
+
+
+def test_who_leaves_before_the_provider_was_reached_is_charged_nothing(gateway: Gateway, quiet: World) -> None:
+    mine = team()
+    hang_up(gateway, "to-deaf", "reject", mine, members=capped("openai", 2000), after=1.0)
+    # Each look is a request of its own, which is charged too.
+    time.sleep(0.5)
+    assert spent(gateway, "reject", mine) == 0
+
+
+def test_what_no_answer_has_is_not_charged(gateway: Gateway, quiet: World) -> None:
+    mine = team()
+    wild = {"usage": {"prompt_tokens": 1e30, "completion_tokens": 1e30, "total_tokens": 1e30}}
+    quiet.provider.script("openai", [{"json": protocols.saying("openai", " a" * 40) | wild}])
+    reply = ask(gateway, "to-openai", "reject", mine, members=capped("openai", 100))
+    assert reply.status == 200 and reply.json["usage"]["prompt_tokens"] == 1e30, "the client gets it as it came"
+    assert spent(gateway, "reject", mine) == 8 + 40
+    doubted = gateway.stats("attache_doubted")
+    assert {name.rpartition("type=")[2] for name, value in doubted.items() if value and "provider=openai" in name} >= {"input", "output"}, doubted
 
 
 def test_each_provider_has_its_own_account(gateway: Gateway, quiet: World) -> None:

@@ -1,7 +1,7 @@
 """What each request may have been charged with, by what its client and its providers saw: nothing of it is asked of the gateway.
 
-Most amounts are exact. A range is left to who hung up (how much had the filter read?), and to a request whose VM died after
-its provider had said all (had it been charged?).
+Most amounts are exact. A range is left to who hung up (how much had the filter read, and of a whole answer, for how long had
+it been made?), and to a request whose VM died after its provider had said all (had it been charged?).
 """
 
 from dataclasses import dataclass, field
@@ -19,6 +19,8 @@ AFTERMATH, SLACK = 30.0, 1.0
 SETTLES = 10.0
 # A VM that dies within that second takes with it what was to be settled; likewise.
 LATER = 4.0
+# Clocks of whole milliseconds.
+MILLI = 0.001
 # Units as headers name them, where that is not as the configuration does.
 UNITS = {"inputTokens": "input-tokens", "outputTokens": "output-tokens"}
 FAILS = ("503", "reset", "cut", "stall")
@@ -200,7 +202,7 @@ def under_way(plan: Plan, budget: Budget, one: Evidence, known: set[str]) -> lis
     for provider, model in targets(one)[1:]:
         account = account_of(budget, one, len(one.attempts), (provider, model))
         if failed and account not in known:
-            most = amount(budget, model, estimate(one), 0) if one.seen.left else 0
+            most = amount(budget, model, estimate(one), unseen(one).most) if one.seen.left else 0
             found.append((account, Entry(one, since, max(since, one.seen.ended), 0, most, most_held(plan, budget, one), settled_by(one, one.admitted))))
     return found
 
@@ -242,7 +244,7 @@ def used(budget: Budget, one: Evidence) -> Range:
     if attempt is None:
         # Its client may have hung up while its attempt was on its way, which costs the prompt.
         model = targets(one)[0][1]
-        return Range(0, amount(budget, model, estimate(one), 0) if seen.left else 0)
+        return Range(0, amount(budget, model, estimate(one), unseen(one).most) if seen.left else 0)
     given, model = 7 + attempt.words, attempt.model
     likely = estimate(one)
     if one.answered:
@@ -250,7 +252,8 @@ def used(budget: Budget, one: Evidence) -> Range:
             return exactly(amount(budget, model, given, attempt.sent))
         return Range(amount(budget, model, given, attempt.sent), amount(budget, model, likely, attempt.sent))
     counted = (attempt.sent, attempt.sent) if attempt.provider != ESTIMATED else (0, 2 * attempt.sent + 16)
-    whole = amount(budget, model, likely, counted[1])
+    made = unseen(one)
+    whole = amount(budget, model, likely, max(counted[1], made.most))
     if one.victim:
         # What came before the VM died was read; and an attempt that was made afterwards had another VM.
         told_all = attempt.finished and any(attempt.finished <= end for _, end in one.deaths) and attempt.act not in FAILS
@@ -260,8 +263,12 @@ def used(budget: Budget, one: Evidence) -> Range:
     if seen.left:
         if attempt.act in FAILS and attempt.finished and not seen.tokens:
             # Between two attempts, or with the next on its way; and who was first, if both hung up at once?
-            return Range(0, amount(budget, model, likely, counted[1] if attempt.sent else 0))
+            return Range(0, amount(budget, model, likely, max(counted[1] if attempt.sent else 0, made.most)))
         sure = attempt.received < seen.left
+        if not seen.wish.stream:
+            # All of it, if it came first; else what is taken to have been made until then.
+            least = min(made.least, counted[0]) if attempt.finished else made.least
+            return Range(amount(budget, model, given, least) if sure else 0, amount(budget, model, likely, max(counted[1] if attempt.finished else 0, made.most)))
         if attempt.provider == ESTIMATED:
             return Range(amount(budget, model, given, 0) if sure else 0, whole)
         return Range(amount(budget, model, given, seen.tokens) if sure else 0, whole)
@@ -269,6 +276,25 @@ def used(budget: Budget, one: Evidence) -> Range:
         # A stream that broke off, or was told to have.
         return Range(amount(budget, model, given, counted[0]), whole)
     return Range(0, 0)
+
+
+def unseen(one: Evidence) -> Range:
+    """Tokens of a whole answer that the gateway takes to have been made when its client left. Nobody saw them, so it charges what
+    such a model makes in such a time: no less than from when the provider had the request until its client left, no more than
+    from when it may have been sent until the provider was left too."""
+    seen, attempt = one.seen, one.attempts[-1] if one.attempts else None
+    if seen.wish.stream or not seen.left:
+        return Range(0, 0)
+    begun = attempt.received if attempt else seen.left
+    since = one.attempts[-2].received if len(one.attempts) > 1 else seen.sent
+    until = attempt.left if attempt and attempt.left else max(seen.left, seen.ended, attempt.finished if attempt else 0.0) + SLACK
+    held = output(one)
+    most = seen.wish.answers * min(seen.wish.cap or MOST, MOST) if held is None else held
+
+    def tokens(seconds: float) -> int:
+        return min(seen.wish.answers * int(max(seconds, 0.0) * plan.SPEED), most)
+
+    return Range(tokens(seen.left - begun - 2 * MILLI), tokens(until - since + 2 * MILLI))
 
 
 def exactly(amount: int) -> Range:

@@ -13,6 +13,9 @@ DOLLAR = 10**12
 PRICES = {"gpt-4o-mini": (150_000, 600_000), "gpt-4o": (2_500_000, 10_000_000), "claude-haiku-4-5": (1_000_000, 5_000_000)}
 # The dearest that a token of the prompt can be: written to a cache for an hour.
 DEAREST = {"gpt-4o-mini": 150_000, "gpt-4o": 2_500_000, "claude-haiku-4-5": 2_000_000}
+# Tokens a second that a model is taken to make where nobody sees them (USUAL, filter/gateway/src/tokens/speed.rs). No answer here
+# takes the second that would teach another speed.
+SPEED = 100
 # Tokens that a model answers at most, where the client says nothing.
 MOST = 16_384
 # The providers' rows, and the names of the providers.

@@ -1,18 +1,26 @@
 //! What a request is charged by: appraised when it is admitted, and carried in the ticket, so that an attempt needs no
 //! configuration to count and to settle.
 
+use std::num::NonZeroU64;
+
+use attache_protocol::codec::Protocol;
 use attache_protocol::request::{ReasoningAmount, Request};
 use attache_protocol::response::ServiceTier;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::fleet::PATIENCE;
 use crate::budget::{Moving, Rates, Reservation, Want};
-use crate::catalogue::{Catalogue, Figures, Tiers};
+use crate::catalogue::{Catalogue, Figures, Reasoning};
 use crate::gateway::{Route, Target};
 use crate::provider::Row;
 use crate::store::Store;
 use crate::ticket::Step;
 use crate::tokens::{self, Bounds, Family, Measure, learned};
+
+mod tariff;
+
+pub use tariff::Tariff;
+use tariff::{Fallback, allowed, fallbacks};
 
 /// By what a request is charged, whoever answers it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,8 +33,8 @@ pub struct Terms {
     unlimited: u64,
     /// Unix time in milliseconds at which its reservation lapses.
     pub expires: u64,
-    /// It asks to be served better than most.
-    hurried: bool,
+    /// Ways to be served that it allows ([`allowed`]).
+    tiers: u8,
     offers: Vec<Offer>,
 }
 
@@ -39,71 +47,16 @@ pub struct Offer {
     pub measure: Measure,
     /// `None`: what its model costs is not known.
     pub tariff: Option<Tariff>,
+    /// Models that may answer in its place, by the client's own wish, and what each costs.
+    fallbacks: Vec<(String, Option<Tariff>)>,
     /// The output limit that it must be told, since the client gave none, and without it nobody knows the most.
     limit: Option<u64>,
     /// Tokens that each answer may have at most.
     most_output: u64,
+    /// Its model may think before it answers, so that there is more of the answer than is seen.
+    thinks: bool,
     /// Accounts that hang on who answers.
     pub moving: Vec<Moving>,
-}
-
-/// What a model's tokens cost: by how the request was served, and by the length of its prompt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tariff {
-    rows: Vec<Fare>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Fare {
-    /// A place in [`TIERS`].
-    tier: u8,
-    /// For prompts of more tokens than this.
-    above: u64,
-    rates: Rates,
-}
-
-/// Ways to be served that may have prices of their own; the first stands for all others.
-const TIERS: [Option<ServiceTier>; 4] =
-    [None, Some(ServiceTier::Flex), Some(ServiceTier::Priority), Some(ServiceTier::Fast)];
-
-impl Tariff {
-    /// `None`: the price of prompts or of answers is not known.
-    pub fn of(figures: &Figures) -> Option<Tariff> {
-        let Tiers { flex, priority, fast } = &figures.tiers;
-        let longs = [figures.long_prompt, flex.long_prompt, priority.long_prompt, fast.long_prompt];
-        let mut borders: Vec<u64> = longs.into_iter().flatten().map(|long| long.above.get()).collect();
-        borders.push(0);
-        borders.sort_unstable();
-        borders.dedup();
-        let mut rows: Vec<Fare> = Vec::new();
-        for (place, tier) in (0u8..).zip(TIERS) {
-            let fare = |above: &u64| {
-                let rates = Rates::of(&figures.prices_for(above + 1, tier))?;
-                Some(Fare { tier: place, above: *above, rates })
-            };
-            let own: Vec<Fare> = borders.iter().map(fare).collect::<Option<_>>()?;
-            let usual = rows.iter().filter(|row| row.tier == 0).map(|row| row.rates);
-            if place == 0 || !own.iter().map(|row| row.rates).eq(usual) {
-                rows.extend(own);
-            }
-        }
-        Some(Tariff { rows })
-    }
-    /// For a prompt of so many tokens, served so.
-    pub fn rates(&self, prompt: u64, tier: Option<ServiceTier>) -> Rates {
-        let place = TIERS.iter().position(|known| *known == tier).unwrap_or_default();
-        let of = |place: usize| {
-            let mut rows = self.rows.iter().rev();
-            rows.find(|row| usize::from(row.tier) == place && (row.above < prompt || row.above == 0))
-        };
-        of(place).or_else(|| of(0)).map(|row| row.rates).unwrap_or_default()
-    }
-    /// The most that a prompt of up to so many tokens may cost. `hurried`: the request asks to be served better than most.
-    fn worst(&self, prompt: u64, hurried: bool) -> Rates {
-        let rows = self.rows.iter().filter(|row| row.above < prompt || row.above == 0);
-        let rows = rows.filter(|row| row.tier == 0 || hurried).map(|row| row.rates);
-        rows.reduce(Rates::worst).unwrap_or_default()
-    }
 }
 
 /// The client's own limit of an answer. Anthropic's interleaved thinking may take more than `max_tokens`: "the total budget
@@ -113,21 +66,8 @@ fn own_limit(request: &Request<'_>) -> Option<u64> {
         ReasoningAmount::Budget(tokens) => tokens,
         _ => 0,
     };
-    request.sampling.max_output_tokens.map(|limit| limit.max(thinking))
-}
-
-/// Words by which no request asks to be served better than most (OpenAI and Gemini `service_tier`, Anthropic `service_tier`
-/// and `speed`): their protocols' references.
-const UNHURRIED: [&str; 6] = ["auto", "default", "standard", "standard_only", "flex", "batch"];
-
-/// Whether a request asks to be served better than most, which may cost more.
-fn is_hurried(request: &Request<'_>) -> bool {
-    let named = |name: &str| matches!(name, "service_tier" | "serviceTier" | "speed");
-    // Of several of one name the provider may take any, and what is no word here may be one there.
-    request.extras.0.iter().filter(|(name, value)| named(name) && !value.is_null()).any(|(_, value)| {
-        let word = value.read::<String>().unwrap_or_default().to_ascii_lowercase();
-        !UNHURRIED.contains(&word.as_str())
-    })
+    let others = fallbacks(request).iter().filter_map(|other| other.max_tokens).max().unwrap_or(0);
+    request.sampling.max_output_tokens.map(|limit| limit.max(thinking).max(others))
 }
 
 /// What a request may use, before any budget was asked.
@@ -160,9 +100,25 @@ impl<'r> Appraisal<'r> {
             let seen = offers.iter().find(|(other, ..)| *other == family).map(|(.., offer)| offer.measure);
             let measure = seen.unwrap_or_else(|| tokens::measure(family, request));
             let ratio = measure.learns().then(|| learned::read(store, learned::model(step))).flatten();
-            let bounds = measure.bounds(ratio.as_ref());
-            let figures = catalogue.model(&step.provider, row.name, &step.model).map(|model| model.figures);
-            offers.push((family, bounds, offer(request, (step, target, row), measure, figures, limits)));
+            let mut bounds = measure.bounds(ratio.as_ref());
+            let known =
+                |name: &str| catalogue.model(&step.provider, row.name, name).map(|model| model.figures);
+            let mut offer = offer(request, (step, target, row), measure, known(&step.model), limits);
+            let mut window = known(&step.model).and_then(|figures| figures.longest_prompt());
+            // Another protocol's members do not reach the provider.
+            if row.protocol == request.protocol {
+                for Fallback { model, .. } in fallbacks(request) {
+                    let figures = known(&model);
+                    window = window.max(figures.and_then(|figures| figures.longest_prompt()));
+                    let most = figures.and_then(|figures| figures.output).map(NonZeroU64::get);
+                    offer.most_output = offer.most_output.max(most.unwrap_or(0));
+                    offer.fallbacks.push((model, figures.as_ref().and_then(Tariff::of)));
+                }
+            }
+            if measure.open {
+                bounds.high = bounds.high.max(window.unwrap_or(tokens::WINDOW));
+            }
+            offers.push((family, bounds, offer));
         }
         let input = offers.iter().map(|(_, bounds, _)| *bounds).reduce(Bounds::worst).unwrap_or_default();
         Appraisal { request, offers, input }
@@ -183,7 +139,7 @@ impl<'r> Appraisal<'r> {
                 *bounds = Bounds {
                     low: exact.low.max(bounds.low.min(exact.high)),
                     likely: exact.likely.min(bounds.high),
-                    high: exact.high.min(bounds.high),
+                    high: if offer.measure.open { bounds.high } else { exact.high.min(bounds.high) },
                 };
             }
         }
@@ -193,22 +149,22 @@ impl<'r> Appraisal<'r> {
 
     /// Whether the price of this step's model is known.
     pub fn is_priced(&self, step: &Step) -> bool {
-        self.offers.iter().any(|(.., offer)| offer.target == step.target && offer.tariff.is_some())
+        self.offers.iter().any(|(.., offer)| offer.target == step.target && offer.is_priced())
     }
 
     /// What is asked of the budgets.
     pub fn want(&self, counted: bool, (since, expires): (u64, u64), downgraded: bool) -> Want {
-        let tariffs = self.offers.iter().filter_map(|(.., offer)| offer.tariff.as_ref());
+        let tariffs = self.offers.iter().flat_map(|(.., offer)| offer.tariffs());
         let most = self.offers.iter().map(|(.., offer)| offer.most_output).max();
-        let hurried = is_hurried(self.request);
+        let tiers = allowed(self.request);
         Want {
             input: self.input,
             counted,
             output_limit: own_limit(self.request),
             most_output: most.unwrap_or_default(),
             candidates: self.request.candidates(),
-            rates: tariffs.map(|tariff| tariff.worst(self.input.high, hurried)).reduce(Rates::worst),
-            unpriced: self.offers.iter().any(|(.., offer)| offer.tariff.is_none()),
+            rates: tariffs.map(|tariff| tariff.worst(self.input.high, tiers)).reduce(Rates::worst),
+            unpriced: self.offers.iter().any(|(.., offer)| !offer.is_priced()),
             expires,
             since,
             downgraded,
@@ -223,8 +179,8 @@ impl<'r> Appraisal<'r> {
         let mut offers: Vec<Offer> = self.offers.into_iter().map(|(.., offer)| offer).collect();
         offers.iter_mut().for_each(|offer| offer.moving = moving(offer.target));
         let answers = self.request.candidates();
-        let hurried = is_hurried(self.request);
-        Terms { input: self.input, answers, unlimited: own.min(most), expires, hurried, offers }
+        let tiers = allowed(self.request);
+        Terms { input: self.input, answers, unlimited: own.min(most), expires, tiers, offers }
     }
 }
 
@@ -235,9 +191,9 @@ fn offer(
     figures: Option<Figures>,
     limits: bool,
 ) -> Offer {
-    let known = figures.and_then(|figures| figures.output).map(std::num::NonZeroU64::get);
+    let known = figures.and_then(|figures| figures.output).map(NonZeroU64::get);
     // A protocol that requires a limit is told this one where the client gave none.
-    let required = row.protocol == attache_protocol::codec::Protocol::Anthropic
+    let required = row.protocol == Protocol::Anthropic
         && row.protocol != request.protocol
         && request.sampling.max_output_tokens.is_none();
     let most_output = match known {
@@ -249,7 +205,9 @@ fn offer(
         target: step.target,
         measure,
         tariff: figures.as_ref().and_then(Tariff::of),
+        fallbacks: Vec::new(),
         limit: (limits && (unknown || required)).then_some(most_output),
+        thinks: thinks(request, figures.as_ref(), row.protocol),
         // What the client asks for is what an unknown model may answer.
         most_output: match known {
             None => most_output.max(request.sampling.max_output_tokens.unwrap_or(0)),
@@ -259,7 +217,78 @@ fn offer(
     }
 }
 
+/// Whether a model may think. Where nobody asks for it, Gemini's optional thinkers do ("thinking is on by default",
+/// ai.google.dev/gemini-api/docs/thinking) and others do not; of an unknown model nobody knows.
+fn thinks(request: &Request<'_>, figures: Option<&Figures>, protocol: Protocol) -> bool {
+    let known = figures.and_then(|figures| figures.reasoning);
+    match (&request.reasoning.amount, known) {
+        (_, Some(Reasoning::None)) => false,
+        (_, Some(Reasoning::Always)) => true,
+        (ReasoningAmount::Off, _) => false,
+        (ReasoningAmount::Unset, Some(Reasoning::Optional)) => protocol == Protocol::Gemini,
+        (ReasoningAmount::Unset, None) => true,
+        (ReasoningAmount::Adaptive | ReasoningAmount::Effort(_) | ReasoningAmount::Budget(_), _) => true,
+    }
+}
+
+impl Offer {
+    pub fn thinks(&self) -> bool {
+        self.thinks
+    }
+
+    /// Of all models that may answer, as far as they are known.
+    fn tariffs(&self) -> impl Iterator<Item = &Tariff> {
+        self.tariff.iter().chain(self.fallbacks.iter().filter_map(|(_, tariff)| tariff.as_ref()))
+    }
+
+    /// Whether all their prices are known.
+    fn is_priced(&self) -> bool {
+        self.tariff.is_some() && self.fallbacks.iter().all(|(_, tariff)| tariff.is_some())
+    }
+
+    /// The tariffs of the model that answered; where that is not told, of all that may have. Providers add versions to
+    /// names: the longest name that the answerer's begins with is it.
+    fn of_answerer(&self, asked: &str, answerer: Option<&str>) -> Vec<&Tariff> {
+        let named = self.fallbacks.iter().map(|(model, tariff)| (model.as_str(), tariff.as_ref()));
+        let all: Vec<_> = named.chain([(asked, self.tariff.as_ref())]).collect();
+        let is =
+            |model: &str| answerer.is_some_and(|answerer| !model.is_empty() && answerer.starts_with(model));
+        match all.iter().filter(|(model, _)| is(model)).max_by_key(|(model, _)| model.len()) {
+            Some((_, tariff)) => tariff.iter().copied().collect(),
+            None => all.iter().filter_map(|(_, tariff)| *tariff).collect(),
+        }
+    }
+}
+
 impl Terms {
+    /// What a request costs that this attempt's provider has answered. `answerer`: the model that it says it was; `tier`: how
+    /// it says it was served. What it does not say is the dearest that the request allows.
+    pub fn rates(
+        &self,
+        step: &Step,
+        prompt: u64,
+        answerer: Option<&str>,
+        tier: Option<ServiceTier>,
+    ) -> Option<Rates> {
+        let offer = self.offer(step)?;
+        let tariffs = match &*offer.fallbacks {
+            [] => offer.tariff.iter().collect(),
+            _ => offer.of_answerer(&step.model, answerer),
+        };
+        let rates = tariffs.into_iter().map(|tariff| match tier {
+            Some(_) => tariff.rates(prompt, tier),
+            None => tariff.untold(prompt, self.tiers),
+        });
+        rates.reduce(Rates::worst)
+    }
+
+    /// A model that may answer and whose price is not known.
+    pub fn unpriced(&self, step: &Step) -> Option<&str> {
+        let offer = self.offer(step).filter(|offer| offer.tariff.is_some())?;
+        let (model, _) = offer.fallbacks.iter().find(|(_, tariff)| tariff.is_none())?;
+        Some(if model.is_empty() { "what the provider chooses" } else { model })
+    }
+
     pub fn offer(&self, step: &Step) -> Option<&Offer> {
         self.offers.iter().find(|offer| offer.target == step.target)
     }
@@ -284,59 +313,15 @@ impl Terms {
             output_limit: Some(each),
             most_output: each,
             candidates: self.answers,
-            rates: offer.tariff.as_ref().map(|tariff| tariff.worst(self.input.high, self.hurried)),
-            unpriced: offer.tariff.is_none(),
+            rates: offer
+                .tariffs()
+                .map(|tariff| tariff.worst(self.input.high, self.tiers))
+                .reduce(Rates::worst),
+            unpriced: !offer.is_priced(),
             expires: self.expires,
             since: now,
             downgraded: true,
             patience: None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn who_asks_to_be_hurried_is_known_by_any_spelling() {
-        for (members, expected) in [
-            ("", false),
-            (r#","service_tier":null"#, false),
-            (r#","service_tier":"Flex","speed":"standard""#, false),
-            (r#","service_tier":"priority""#, true),
-            (r#","service_tier":"default","service_tier":"priority""#, true),
-            (r#","serviceTier":3"#, true),
-            (r#","speed":"fast""#, true),
-        ] {
-            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{members}}}"#);
-            let codec = attache_protocol::codec::Protocol::OpenAiChat.codec();
-            let request = codec.decode_request(&Default::default(), &body).unwrap();
-            assert_eq!(is_hurried(&request), expected, "{members}");
-        }
-    }
-
-    #[test]
-    fn a_long_prompt_has_its_own_tariff() {
-        let figures: Figures = serde_json::from_value(json!({
-            "prices": { "input": 1, "output": 5 },
-            "longPrompt": { "above": 200, "prices": { "input": 2, "output": 4 } },
-            "tiers": { "priority": { "prices": { "input": 3 } } },
-        }))
-        .unwrap();
-        let tariff = Tariff::of(&figures).unwrap();
-        let input = |prompt, tier| tariff.rates(prompt, tier).input;
-        assert_eq!((input(200, None), input(201, None), input(0, None)), (1_000_000, 2_000_000, 1_000_000));
-        assert_eq!(tariff.rates(201, None).output, 4_000_000);
-        let worst = tariff.worst(201, false);
-        assert_eq!((worst.input, worst.output), (2_000_000, 5_000_000));
-        // A tier has its own prices, and what asks for none pays none.
-        assert_eq!(input(200, Some(ServiceTier::Priority)), 3_000_000);
-        assert_eq!(input(200, Some(ServiceTier::Fast)), 1_000_000);
-        assert_eq!(input(200, Some(ServiceTier::Batch)), 1_000_000);
-        assert_eq!((tariff.worst(1, false).input, tariff.worst(1, true).input), (1_000_000, 3_000_000));
-        let unknown: Figures = serde_json::from_value(json!({ "prices": { "input": 1 } })).unwrap();
-        assert_eq!(Tariff::of(&unknown), None);
     }
 }

@@ -291,7 +291,8 @@ impl Budgets {
         if self.budgets.is_empty() {
             return Vec::new();
         }
-        let known: Vec<_> = self.needs.iter().map(|fact| (fact, facts.fact(fact))).collect();
+        let known: Vec<_> =
+            self.needs.iter().map(|fact| (fact, facts.fact(fact).map(|value| fact.plain(value)))).collect();
         let value =
             |fact: &Fact| known.iter().find(|(name, _)| *name == fact).and_then(|(_, v)| v.as_deref());
         let wanted = self.budgets.iter().filter(|budget| wanted(budget));

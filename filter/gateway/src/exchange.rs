@@ -19,10 +19,13 @@ use crate::relay::{Elements, Relay};
 use crate::retry_after::headroom;
 use crate::stream::Stream;
 
+mod belief;
 mod charging;
 mod ending;
 mod telling;
 
+pub use belief::Seen;
+use belief::believe;
 pub use ending::{Ending, Expiry};
 
 /// The one status on which the router makes another attempt.
@@ -82,6 +85,8 @@ pub struct Exchange {
     unreached: Option<String>,
     /// Too much is held already: a stream is not held until its end.
     hurried: bool,
+    /// The model that answers, as the provider names it.
+    answerer: Option<String>,
     /// What a stream had used when it failed.
     wasted: Option<Used>,
     state: State,
@@ -113,6 +118,7 @@ impl Exchange {
             spare: false,
             unreached: None,
             hurried: false,
+            answerer: None,
             wasted: None,
             state: State::Waiting,
             reported: false,
@@ -174,7 +180,7 @@ impl Exchange {
             relay,
             self.meter(),
             self.attempt.ticket().answers,
-            now,
+            (self.started, now),
         )));
         Listen::Pieces
     }
@@ -214,7 +220,7 @@ impl Exchange {
             }
             State::Unread => {
                 if end {
-                    self.well(&Usage::default(), self.most(), around);
+                    self.well(&Usage::default(), Seen::about(self.most()), around);
                 } else {
                     self.state = State::Unread;
                 }
@@ -250,17 +256,22 @@ impl Exchange {
         }
     }
 
-    fn report_usage(&mut self, usage: &Usage) {
-        self.effects.counts.extend(metrics::tokens(self.attempt.step(), usage));
+    /// Tells the operator what the provider told. `seen`: of an answer that is complete.
+    fn report_usage(&mut self, told: &Usage, seen: Seen) {
+        let mut doubted = Vec::new();
+        let usage = believe(told, &self.known(seen), Some(&mut doubted));
+        let step = self.attempt.step();
+        self.effects.counts.extend(doubted.into_iter().map(|kind| metrics::doubted(step, kind)));
+        self.effects.counts.extend(metrics::tokens(step, &usage));
     }
 
-    /// The answer is complete and good. `counted`: tokens of it, should its provider have counted none.
-    fn well(&mut self, usage: &Usage, counted: u64, around: &Around<'_>) {
+    /// The answer is complete and good. `seen`: tokens of it, should its provider have counted none.
+    fn well(&mut self, usage: &Usage, seen: Seen, around: &Around<'_>) {
         self.report("ok");
-        self.report_usage(usage);
+        self.report_usage(usage, seen);
         answered(&self.attempt, self.spare, self.started, around, &mut self.effects);
-        self.learn(usage, around);
-        self.settle(self.used(usage, counted), None, around);
+        self.learn(usage, seen, around);
+        self.settle(self.used(usage, seen), None, around);
     }
 
     fn whole(&mut self, bytes: &[u8], around: &Around<'_>) -> Flow {
@@ -286,6 +297,7 @@ impl Exchange {
             Ok(response) => response,
             Err(error) => return self.fail(error, false, around),
         };
+        self.answerer = Some(response.model.to_string());
         if let Some(error) = response.withheld().filter(|error| self.has_elsewhere(error, around)) {
             let usage = response.usage.filter(|usage| !usage.is_empty());
             self.wasted = usage.and_then(|usage| self.used(&usage, self.counted(&response)));
@@ -316,6 +328,9 @@ impl Exchange {
     fn piece(&mut self, stream: &mut Stream, bytes: &[u8], end: bool, around: &Around<'_>) -> Flow {
         let was_closed = stream.closed;
         let out = stream.take(bytes, end, around.now);
+        if self.answerer.is_none() {
+            self.answerer = stream.answerer.take();
+        }
         if !was_closed && !end && stream.failed.is_none() && self.is_spent(stream, around) {
             return self.stop(stream, bytes, out, around);
         }
@@ -358,7 +373,7 @@ impl Exchange {
             }
         };
         if end {
-            self.well(&stream.usage, stream.counted(), around);
+            self.well(&stream.usage, self.seen(stream, 0), around);
         }
         Flow::Release { head: ResponseHead { status: None, set }, body }
     }
@@ -378,15 +393,15 @@ impl Exchange {
         }
         let Some(error) = stream.failed.take() else {
             if end {
-                self.well(&stream.usage, stream.counted(), around);
+                self.well(&stream.usage, self.seen(stream, 0), around);
             }
             // What a filter left alone need not be written again.
             return Flow::Pass(out.filter(|out| out != bytes));
         };
         self.report(error.kind.name());
-        self.report_usage(&stream.usage);
+        self.report_usage(&stream.usage, Seen::default());
         failed(&self.attempt, &error, None, self.started, None, around, &mut self.effects);
-        self.settle(self.used(&stream.partial(), stream.counted()), None, around);
+        self.settle(self.used(&stream.partial(), self.seen(stream, 0)), None, around);
         stream.closed = true;
         // What the provider still sends belongs to nobody, and costs.
         self.effects.end = !end && self.attempt.takes_hop();

@@ -33,6 +33,11 @@ pub fn budget(name: &str, class: &str) -> Count {
     Count { name: format!("attache_budget;budget={};class={class}", label(name)), by: 1 }
 }
 
+/// Counts of tokens that a provider told and that cannot be: `input`, `cached`, `output`, `reasoning`.
+pub fn doubted(step: &Step, kind: &str) -> Count {
+    Count { name: format!("attache_doubted;{};type={kind}", whose(step)), by: 1 }
+}
+
 /// A target that was passed over since a budget of its own does not admit the exchange.
 pub fn budget_target(step: &Step) -> Count {
     Count { name: format!("attache_attempts;{};class=budget_exceeded", whose(step)), by: 1 }
@@ -75,7 +80,7 @@ pub fn lost(client: Protocol, provider: &str, losses: usize) -> Count {
     }
 }
 
-/// Tokens as the provider reported them.
+/// Tokens as the provider reported them, as far as that is believed.
 pub fn tokens(step: &Step, usage: &Usage) -> Vec<Count> {
     [
         ("input", usage.input),

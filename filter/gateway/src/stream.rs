@@ -5,6 +5,7 @@ use attache_protocol::error::{ApiError, ErrorKind};
 use attache_protocol::event::{Beside, Delta, PartHead, StreamEvent};
 use attache_protocol::response::Usage;
 
+use crate::exchange::Seen;
 use crate::relay::Relay;
 use crate::ticket::Policy;
 use crate::tokens::Meter;
@@ -30,6 +31,8 @@ pub struct Stream {
     pub pending: Vec<u8>,
     /// `None`: no budget concerns it.
     pub meter: Option<Meter>,
+    /// The model that answers, as the provider names it.
+    pub answerer: Option<String>,
     /// Answers asked for.
     asked: u64,
     pace: Pace,
@@ -45,6 +48,11 @@ struct Pace {
     /// Bytes of text since the window began.
     generated: u64,
     window: u64,
+    /// The part under way is a thought.
+    thinking: bool,
+    /// Milliseconds so far in which the model may have thought more than it showed: before its first token, and in thoughts,
+    /// which may be summaries.
+    dark: u64,
 }
 
 /// Milliseconds for which an error waits for a piece that can carry it to the client.
@@ -56,7 +64,7 @@ impl Stream {
         relay: Relay,
         meter: Option<Meter>,
         asked: u64,
-        now: u64,
+        (started, now): (u64, u64),
     ) -> Self {
         Stream {
             decoder,
@@ -72,8 +80,9 @@ impl Stream {
             held: 0,
             pending: Vec::new(),
             meter,
+            answerer: None,
             asked,
-            pace: Pace { last: now, working: false, generated: 0, window: now },
+            pace: Pace::new(started, now),
             overdue: None,
         }
     }
@@ -116,16 +125,17 @@ impl Stream {
         self.finished && self.live && !self.closed && now.saturating_sub(self.pace.last) >= policy.idle
     }
 
-    /// Tokens of the answer so far, as they were reported or counted.
-    pub fn counted(&self) -> u64 {
-        let counted = self.meter.as_ref().map_or(0, Meter::tokens);
-        counted.max(self.told().output.unwrap_or(0))
+    /// Tokens of the answer so far, as they were counted. `unseen`: those of thoughts, where they may be more than was seen.
+    pub fn seen(&self, unseen: u64) -> Seen {
+        let seen = |meter: &Meter| Seen { tokens: meter.with_unseen(unseen), surely: meter.surely() };
+        self.meter.as_ref().map_or(Seen::default(), seen)
     }
 
-    /// Tokens of the answer so far, of which there are surely so many.
-    pub fn surely(&self) -> u64 {
-        let counted = self.meter.as_ref().map_or(0, Meter::surely);
-        counted.max(self.told().output.unwrap_or(0))
+    /// Milliseconds so far in which the model may have thought more than it showed.
+    pub fn dark(&self, now: u64) -> u64 {
+        let under_way =
+            if self.token && !self.pace.thinking { 0 } else { now.saturating_sub(self.pace.last) };
+        self.pace.dark + under_way
     }
 
     /// What the provider has told of tokens so far.
@@ -179,7 +189,9 @@ impl Stream {
             self.failed = Some(error.clone());
             return Some(Vec::new());
         }
-        let Stream { decoder, relay, usage, token, failed, withheld, finished, meter, pace, .. } = self;
+        let Stream {
+            decoder, relay, usage, token, failed, withheld, finished, meter, answerer, pace, ..
+        } = self;
         let mut out = Vec::new();
         let mut sink = |event: &StreamEvent<'_>| {
             pace.event(event, *token, now);
@@ -189,6 +201,7 @@ impl Stream {
             let mute = !*token;
             *token |= event.is_token();
             match event {
+                StreamEvent::Start { model, .. } => *answerer = Some(model.to_string()),
                 StreamEvent::Usage(counts) => usage.update(counts),
                 StreamEvent::Failed(error) => {
                     *failed = Some(error.clone());
@@ -225,13 +238,22 @@ impl Stream {
 }
 
 impl Pace {
+    fn new(started: u64, now: u64) -> Pace {
+        let dark = now.saturating_sub(started);
+        Pace { last: now, working: false, generated: 0, window: now, thinking: false, dark }
+    }
+
     fn event(&mut self, event: &StreamEvent<'_>, begun: bool, now: u64) {
+        if !begun || self.thinking {
+            self.dark += now.saturating_sub(self.last);
+        }
         self.last = now;
         if !begun {
             self.window = now;
         }
         match event {
             StreamEvent::PartStart { part, .. } => {
+                self.thinking = matches!(part, PartHead::Reasoning | PartHead::RedactedReasoning);
                 let was_working = std::mem::replace(&mut self.working, matches!(part, PartHead::Foreign));
                 if was_working {
                     // The tool's time is not the text's.
@@ -259,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_time_of_a_tool_is_not_that_of_the_text() {
-        let mut pace = Pace { last: 0, working: false, generated: 0, window: 0 };
+        let mut pace = Pace::new(0, 0);
         let mut begin = |part: PartHead<'static>, now: u64| {
             pace.event(&StreamEvent::PartStart { index: 0, part }, true, now);
             (pace.working, pace.window)
@@ -268,5 +290,22 @@ mod tests {
         assert_eq!(begin(PartHead::Foreign, 200), (true, 0));
         assert_eq!(begin(PartHead::Text, 59_000), (false, 59_000));
         assert_eq!(begin(PartHead::Text, 59_500), (false, 59_000));
+    }
+    #[test]
+    fn the_time_in_which_a_model_may_think_unseen_is_told_apart() {
+        let mut pace = Pace::new(100, 300);
+        assert_eq!(pace.dark, 200, "until its head");
+        let delta = || StreamEvent::Delta { index: 0, delta: Delta::Text("x".into()) };
+        let start = |part| StreamEvent::PartStart { index: 0, part };
+        pace.event(&start(PartHead::Text), false, 1000);
+        pace.event(&delta(), false, 1000);
+        assert_eq!(pace.dark, 900, "until its first token");
+        pace.event(&delta(), true, 5000);
+        assert_eq!(pace.dark, 900);
+        pace.event(&start(PartHead::Reasoning), true, 5000);
+        pace.event(&delta(), true, 5500);
+        pace.event(&start(PartHead::Text), true, 6000);
+        pace.event(&delta(), true, 9000);
+        assert_eq!(pace.dark, 1900, "and in thoughts");
     }
 }

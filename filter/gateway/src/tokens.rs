@@ -6,6 +6,7 @@
 //! and `media.rs` in both, so the bounds of text are hard and what `count` says lies between them.
 
 mod bpe;
+mod elsewhere;
 mod family;
 mod hash;
 mod image;
@@ -14,22 +15,24 @@ mod look;
 mod media;
 mod meter;
 mod ratio;
+pub mod speed;
 mod split;
 #[cfg(test)]
 mod tests;
 mod tools;
 mod vocabulary;
 
-use attache_protocol::codec::Protocol;
 use attache_protocol::request::{
     Function, Media, Message, Output, Part, PartKind, Request, Source, Tool, ToolChoice,
 };
 use serde::{Deserialize, Serialize};
 
 pub use bpe::Counter;
+pub use elsewhere::WINDOW;
 pub use family::Family;
 pub use meter::Meter;
 pub use ratio::Ratio;
+pub use speed::Speed;
 pub use vocabulary::Vocabulary;
 
 use look::Look;
@@ -72,6 +75,8 @@ pub struct Measure {
     pub rest: Bounds,
     /// The vocabulary is known, so no report moves the bounds.
     hard: bool,
+    /// It names what lies or is found elsewhere: it may be as long as its model takes.
+    pub open: bool,
 }
 
 /// Bytes of text, or a little more, beyond which nobody counts: tokens are counted at some 12 MB a second, and meanwhile all
@@ -85,9 +90,9 @@ impl Measure {
         self.text.high <= COUNTABLE
     }
 
-    /// Reports may move its bounds.
+    /// Reports may move its bounds. What is elsewhere teaches nothing about text.
     pub fn learns(&self) -> bool {
-        !self.hard
+        !self.hard && !self.open
     }
 
     /// `ratio`: what was learned of the model. Without one, the family's own usual share.
@@ -112,7 +117,7 @@ impl Measure {
     }
 }
 
-/// Bounds of a prompt's tokens; [`measure`] with [`Measure::bounds`].
+/// Bounds of a prompt's tokens, as far as they are here; [`measure`] with [`Measure::bounds`].
 pub fn estimate(family: Family, request: &Request<'_>, ratio: Option<&Ratio>) -> Bounds {
     measure(family, request).bounds(ratio)
 }
@@ -121,7 +126,7 @@ pub fn estimate(family: Family, request: &Request<'_>, ratio: Option<&Ratio>) ->
 pub fn measure(family: Family, request: &Request<'_>) -> Measure {
     let mut glance = Glance::default();
     walk(&family, request, &mut glance);
-    let Glance { said, tools, schema, maybe, rest } = glance;
+    let Glance { said, tools, schema, maybe, rest, open } = glance;
     let [of_tools, of_schema] = family.chat.schema;
     let likely = said.likely()
         + tools.likely() * of_tools / 256
@@ -137,7 +142,7 @@ pub fn measure(family: Family, request: &Request<'_>) -> Measure {
         let likely = likely * family.scale / 256;
         Bounds { low: likely / 2, likely, high: (likely * 3 / 2 + 16).min(most.max(likely)) }
     };
-    Measure { text, rest, hard: family.vocabulary.is_some() }
+    Measure { text, rest, hard: family.vocabulary.is_some(), open }
 }
 
 /// Characters that a function's declaration has beside what is its schema's.
@@ -165,6 +170,10 @@ trait Sink {
     /// A schema that the answer must keep to, or a tool of the provider's own.
     fn schema(&mut self, json: &str);
     fn rest(&mut self, tokens: Bounds);
+    /// It names what is elsewhere.
+    fn elsewhere(&mut self, tokens: Bounds) {
+        self.rest(tokens);
+    }
 }
 
 #[derive(Default)]
@@ -174,6 +183,7 @@ struct Glance {
     schema: Look,
     maybe: Look,
     rest: Bounds,
+    open: bool,
 }
 
 impl Sink for Glance {
@@ -193,6 +203,10 @@ impl Sink for Glance {
     }
     fn rest(&mut self, tokens: Bounds) {
         self.rest = self.rest.and(tokens);
+    }
+    fn elsewhere(&mut self, tokens: Bounds) {
+        self.open = true;
+        self.rest(tokens);
     }
 }
 
@@ -232,16 +246,11 @@ impl Sink for Count {
     }
 }
 
-/// Gemini's name for the beginning of a conversation that lies in its cache. Nobody here knows how long that is: at least
-/// 1024 tokens (ai.google.dev/gemini-api/docs/caching, "Explicit caching", the smallest of its table), at most a window.
-const CACHES: [&str; 2] = ["cachedContent", "cached_content"];
-const CACHED: Bounds = Bounds { low: 1024, likely: 1 << 15, high: 1 << 20 };
-
 fn walk(family: &Family, request: &Request<'_>, sink: &mut dyn Sink) {
     let chat = family.chat;
     sink.rest(family.template(chat.prompt));
-    if request.protocol == Protocol::Gemini && request.extras.names().any(|name| CACHES.contains(&name)) {
-        sink.rest(CACHED);
+    if let Some(more) = elsewhere::names(request) {
+        sink.elsewhere(more);
     }
     for message in &request.messages {
         said(family, message, sink);

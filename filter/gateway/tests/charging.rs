@@ -200,3 +200,100 @@ fn what_was_learned_of_a_model_still_counts_where_the_limit_is_near() {
     let clamped = Attempt::new(&admitted.state()).unwrap().output_limit().unwrap();
     assert!(left - clamped >= 400, "{left} are left, and an answer may have {clamped}");
 }
+
+/// Picodollars that a bench with a budget in dollars has spent: a token of the prompt costs 1, of the answer 10 (`cheap`), or
+/// a hundred times as much (`dear`); served with priority, twice.
+fn dollars(members: Value, answer: Option<Value>) -> Result<u64, String> {
+    let prices = |times: u64| {
+        let dollars = |pico: u64| pico as f64 * times as f64 / 1e6;
+        json!({ "output": 1000, "prices": { "input": dollars(1), "output": dollars(10) },
+                "tiers": { "priority": { "prices": { "input": dollars(2), "output": dollars(20) } } } })
+    };
+    let at = |name: &str| json!({ "openrouter": { "names": [name] } });
+    let budget = json!({ "name": "b", "limit": { "usd": "1" }, "window": { "calendar": "month" } });
+    let gateway = Gateway::new(json!({
+        "providers": [{ "name": "openrouter" }],
+        "catalogue": [
+            { "model": "cheap", "figures": prices(1), "at": at("x/cheap") },
+            { "model": "dear", "figures": prices(100), "at": at("x/dear") },
+        ],
+        "routes": [{ "models": ["m"], "targets": [{ "provider": "openrouter", "model": "x/cheap" }] }],
+        "budgets": [budget],
+    }))
+    .unwrap();
+    let bench = Bench { gateway, store: Memory::default() };
+    let head = [(":path", "/v1/chat/completions"), (":method", "POST")];
+    let head = Head::new(head.into_iter().map(|(name, value)| (name.into(), value.into())));
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }], "max_completion_tokens": 100 });
+    let admission = Admission::begin(&head, &bench.gateway).unwrap();
+    let admitted =
+        support::admit(admission, &bench.gateway, &with(body, members).to_string(), &bench.around());
+    let state = admitted.map_err(|reject| reject.error.message)?.state();
+    let Some(answer) = answer else { return Ok(bench.held()) };
+    let whole = json!({ "id": "c", "model": "x/cheap", "choices": [{ "index": 0, "message": { "content": "Hi" }, "finish_reason": "stop" }],
+                        "usage": { "prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20 } });
+    bench.answer(&state, 200, &with(whole, answer).to_string());
+    Ok(bench.spent_at(""))
+}
+
+#[test]
+fn of_several_models_that_may_answer_the_dearest_is_held_and_the_one_that_did_is_charged() {
+    let (alone, both) = (json!({}), json!({ "models": ["x/cheap", "x/dear"] }));
+    let held = dollars(alone.clone(), None).unwrap();
+    assert!((1000..1100).contains(&held), "{held}");
+    assert_eq!(dollars(both.clone(), None).unwrap(), 100 * held);
+    for (request, model, expected) in [
+        (&alone, "x/cheap", 110),
+        // Nothing else was asked for.
+        (&alone, "x/dear", 110),
+        (&both, "x/cheap", 110),
+        (&both, "x/cheap-2026-01-01", 110),
+        (&both, "x/dear", 11_000),
+        // Who it was is not told.
+        (&both, "", 11_000),
+        (&both, "y", 11_000),
+    ] {
+        assert_eq!(dollars(request.clone(), Some(json!({ "model": model }))).unwrap(), expected, "{model}");
+    }
+    let refused = dollars(json!({ "models": ["x/dear", "x/unknown"] }), None).unwrap_err();
+    assert!(refused.contains("the price of `x/unknown` is not known"), "{refused}");
+}
+
+#[test]
+fn how_a_request_was_served_is_the_dearest_that_it_allows_until_it_is_told() {
+    let priority = json!({ "service_tier": "priority" });
+    for (request, told, expected) in [
+        (json!({}), json!({}), 110),
+        (json!({ "service_tier": "flex" }), json!({}), 110),
+        (priority.clone(), json!({}), 220),
+        (priority.clone(), json!({ "service_tier": "default" }), 110),
+        (priority.clone(), json!({ "service_tier": "priority" }), 220),
+        (json!({}), json!({ "service_tier": "priority" }), 220),
+    ] {
+        assert_eq!(dollars(request.clone(), Some(told)).unwrap(), expected, "{request}");
+    }
+    assert_eq!(dollars(priority, None).unwrap(), 2 * dollars(json!({}), None).unwrap());
+}
+
+#[test]
+fn what_a_prompt_names_elsewhere_is_held_as_long_as_its_model_takes() {
+    let held = |model: &str, members: Value| {
+        let targets = json!([{ "provider": "openai", "model": model }]);
+        let bench = Bench::new(targets, json!({ "limit": { "inputTokens": 5_000_000 } }));
+        bench.admit(members);
+        bench.held()
+    };
+    let search = json!({ "web_search_options": {} });
+    assert!(held("gpt-4o", json!({})) < 10);
+    // As the catalogue has it; of an unknown model as of the largest.
+    assert_eq!(held("gpt-4o", search.clone()), 128_000);
+    assert_eq!(held("my-own", search.clone()), 1 << 20);
+    // Where it does not fit, a hard limit stays hard.
+    let bench = Bench::new(json!([{ "provider": "openai", "model": "gpt-4o" }]), json!({}));
+    let head = [(":path", "/v1/chat/completions"), (":method", "POST")];
+    let head = Head::new(head.into_iter().map(|(name, value)| (name.into(), value.into())));
+    let body = with(json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] }), search);
+    let admission = Admission::begin(&head, &bench.gateway).unwrap();
+    let refused = support::admit(admission, &bench.gateway, &body.to_string(), &bench.around()).unwrap_err();
+    assert_eq!(refused.error.code.as_deref(), Some("budget_exceeded"));
+}

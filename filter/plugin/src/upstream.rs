@@ -205,7 +205,7 @@ impl Context for Upstream {
             }
             let details = host::property("response\0code_details").unwrap_or_default();
             let around = Around { now: self.watch.now(), store: &Shared };
-            self.counters.apply(exchange.close(ending(&details), &around));
+            self.counters.apply(exchange.close(ending(&details, was_reached), &around));
         }
         true
     }
@@ -311,7 +311,17 @@ impl HttpContext for Upstream {
 
 /// Whether Envoy's response code details say that the client ended it: by closing the connection, or by resetting its
 /// HTTP/2 stream.
-fn ending(details: &[u8]) -> Ending {
+fn ending(details: &[u8], was_reached: impl Fn() -> bool) -> Ending {
     let left = details.starts_with(b"downstream_") || details == b"http2.remote_reset";
-    if left { Ending::ClientLeft } else { Ending::Broken }
+    match left {
+        true if was_reached() => Ending::ClientLeft,
+        true => Ending::LeftUnreached,
+        false => Ending::Broken,
+    }
+}
+
+/// Whether this attempt had a connection: Envoy sends a request, which it holds whole by then, as soon as there is one. Of the
+/// hop it is the one within Envoy; what lies behind that is not seen from here.
+fn was_reached() -> bool {
+    host::property("upstream\0local_address").is_some_and(|address| !address.is_empty())
 }

@@ -13,7 +13,7 @@ use crate::headers::{BUDGET_HEADER, RETRY_AFTER};
 use crate::ledger;
 use crate::metrics::{self, Count};
 use crate::outcome::{Around, Effects};
-use crate::ticket::{Progress, Ticket};
+use crate::ticket::{Progress, Step, Ticket};
 
 /// Milliseconds that a reservation outlives its exchange's deadline: clocks and timers differ a little.
 const AFTERMATH: u64 = 30_000;
@@ -169,7 +169,9 @@ const AGAIN: u64 = 100;
 impl Planned {
     /// `claims`: whose accounts are told with it.
     fn refused(&self, refused: &budget::Refused, claims: &[Claim], around: &Around<'_>) -> Box<Reject> {
-        let model = self.ticket.plan.first().map_or("", |step| step.model.as_str());
+        let named = |step: &Step| self.ticket.terms.as_ref()?.unpriced(step).map(str::to_owned);
+        let model = self.ticket.plan.first().map(|step| named(step).unwrap_or_else(|| step.model.clone()));
+        let model = model.as_deref().unwrap_or_default();
         let (error, mut headers) = ledger::refusal(refused, model);
         headers.extend(budget::headers(&budget::standings(around, claims)));
         let counts = vec![metrics::budget(&refused.budget, "reject")];

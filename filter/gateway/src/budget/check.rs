@@ -215,7 +215,8 @@ fn matches(entry: &BudgetConfig, known: &Known<'_>, told: &mut Told<'_>) -> Matc
             }
         }
         if !patterns.is_empty() {
-            globs.push((fact, patterns.iter().map(|pattern| Glob(pattern.clone())).collect()));
+            let plain = |pattern: &String| Glob(fact.plain(pattern.as_str().into()).into_owned());
+            globs.push((fact.clone(), patterns.iter().map(plain).collect()));
         }
     }
     let mut values = Vec::new();
@@ -224,7 +225,10 @@ fn matches(entry: &BudgetConfig, known: &Known<'_>, told: &mut Told<'_>) -> Matc
             _ if ones.is_empty() => {
                 told.fault(&format!("match.facts.{name}"), "expected at least one value");
             }
-            Some(fact) => values.push((fact, ones.clone())),
+            Some(fact) => {
+                let plain = ones.iter().map(|one| fact.plain(one.as_str().into()).into_owned()).collect();
+                values.push((fact, plain));
+            }
             None => told.fault(&format!("match.facts.{name}"), unknown(name)),
         }
     }

@@ -72,6 +72,17 @@ impl Fact {
         plain.chain(NAMED.iter().map(|(begin, _)| format!("{begin}NAME"))).collect()
     }
 
+    /// A value as it is compared. Whether the case of a model's name matters is each provider's own affair, and where it does
+    /// not, and a route serves `*`, another spelling must be neither outside a budget nor another account of it.
+    pub(super) fn plain<'v>(&self, value: Cow<'v, str>) -> Cow<'v, str> {
+        match self {
+            Fact::Model if value.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                Cow::Owned(value.to_ascii_lowercase())
+            }
+            _ => value,
+        }
+    }
+
     /// Why a client can choose it freely; `None`: it cannot. `passthrough`: every provider gets, and so checks, the
     /// client's own key. `open`: some provider is asked for any model that a client names.
     pub fn forged(&self, passthrough: bool, open: bool) -> Option<&'static str> {

@@ -158,6 +158,8 @@ impl Draft<'_> {
         let own = rule.default_rates.filter(|_| want.unpriced || want.rates.is_none());
         let rates = match (want.rates, own) {
             (Some(known), Some(own)) => Some(known.worst(own)),
+            // Another that may answer has no price at all.
+            (Some(_), None) if want.unpriced && !rule.shadow => None,
             (known, own) => known.or(own),
         };
         need(rule.unit, input, rates.as_ref())

@@ -3,7 +3,7 @@
 use attache_protocol::error::{ApiError, ErrorKind};
 use attache_protocol::response::Usage;
 
-use super::{Exchange, Flow, RETRY_STATUS, ResponseHead, State};
+use super::{Exchange, Flow, RETRY_STATUS, ResponseHead, Seen, State};
 use crate::headers::UNREAD_HEADER;
 use crate::outcome::{Around, Effects, abandoned, answered, failed};
 
@@ -25,6 +25,8 @@ pub enum Expiry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     ClientLeft,
+    /// The client left before the provider had any of its request.
+    LeftUnreached,
     Broken,
 }
 
@@ -54,10 +56,7 @@ impl Exchange {
                 if policy.hop {
                     return Some(Expiry::End);
                 }
-                let (usage, counted) = (stream.usage, stream.counted());
-                self.state = State::Ended;
-                self.well(&usage, counted, around);
-                return Some(Expiry::Cut);
+                return self.linger(around);
             }
             State::Stream(stream) => stream.late(policy, self.started, around.now)?,
         };
@@ -68,14 +67,7 @@ impl Exchange {
                 // The next byte that comes, if one comes soon, carries the error; so does the end.
                 return policy.hop.then_some(Expiry::End);
             }
-            if !self.reported {
-                let (usage, partial, counted) = (stream.told(), stream.partial(), stream.counted());
-                self.report(error.kind.name());
-                self.report_usage(&usage);
-                failed(&self.attempt, &error, None, self.started, None, around, &mut self.effects);
-                self.settle(self.used(&partial, counted), None, around);
-            }
-            return Some(Expiry::Cut);
+            return self.cut(&error, around);
         }
         if let State::Stream(stream) = std::mem::replace(&mut self.state, State::Ended) {
             self.wasted = self.wasted(&stream);
@@ -93,6 +85,27 @@ impl Exchange {
         })
     }
 
+    /// A complete answer that its provider does not end.
+    fn linger(&mut self, around: &Around<'_>) -> Option<Expiry> {
+        let State::Stream(stream) = std::mem::replace(&mut self.state, State::Ended) else { return None };
+        self.well(&stream.usage, self.seen(&stream, 0), around);
+        Some(Expiry::Cut)
+    }
+
+    /// A live stream that no byte came to for too long.
+    fn cut(&mut self, error: &ApiError, around: &Around<'_>) -> Option<Expiry> {
+        if let State::Stream(stream) = &self.state
+            && !self.reported
+        {
+            let (told, used) = (stream.told(), self.used(&stream.partial(), self.seen(stream, 0)));
+            self.report(error.kind.name());
+            self.report_usage(&told, Seen::default());
+            failed(&self.attempt, error, None, self.started, None, around, &mut self.effects);
+            self.settle(used, None, around);
+        }
+        Some(Expiry::Cut)
+    }
+
     /// How it ended has been told: nothing is left to do.
     pub fn is_told(&self) -> bool {
         self.reported
@@ -107,13 +120,16 @@ impl Exchange {
         };
         let finished =
             matches!(&self.state, State::Stream(stream) if stream.finished && (stream.live || !stream.whole));
-        let (usage, counted) = match &self.state {
-            State::Stream(stream) => (stream.told(), stream.counted()),
-            State::Unread => (Usage::default(), self.most()),
-            State::Waiting | State::Whole | State::Ended => (Usage::default(), 0),
+        let (told, used) = match &self.state {
+            State::Stream(stream) => {
+                let (told, seen) = (stream.told(), self.seen(stream, 0));
+                let output = told.output.filter(|_| finished);
+                (told, self.used(&Usage { output, ..told }, seen))
+            }
+            State::Unread => (Usage::default(), self.used(&Usage::default(), Seen::about(self.most()))),
+            State::Waiting | State::Whole | State::Ended => (Usage::default(), None),
         };
-        self.report_usage(&usage);
-        let used = self.used(&Usage { output: usage.output.filter(|_| finished), ..usage }, counted);
+        self.report_usage(&told, Seen::default());
         match why {
             _ if matches!(self.state, State::Ended) => {}
             // Clients hang up after the last event, before the last byte.
@@ -122,10 +138,10 @@ impl Exchange {
                 answered(&self.attempt, self.spare, self.started, around, &mut self.effects);
                 self.settle(used, None, around);
             }
-            // It is charged with its prompt, which the provider has read, and with what was answered until then.
-            Ending::ClientLeft => {
+            Ending::ClientLeft | Ending::LeftUnreached => {
                 self.report("cancelled");
                 abandoned(&self.attempt, around);
+                let used = if why == Ending::ClientLeft { self.left(around) } else { None };
                 self.settle(used, None, around);
             }
             Ending::Broken => {

@@ -190,7 +190,8 @@ fn settings<'a>(config: Generation<'a>, extras: &mut Extras<'a>) -> Result<Setti
         _ => None,
     };
     let sampling = Sampling {
-        max_output_tokens: count("maxOutputTokens", config.max_output_tokens)?,
+        // To proto3 a number that is 0 may as well not be there (protobuf.dev, "Field presence").
+        max_output_tokens: count("maxOutputTokens", config.max_output_tokens)?.filter(|limit| *limit > 0),
         temperature: config.temperature.map(|number| number.0),
         top_p: config.top_p.map(|number| number.0),
         top_k: count("topK", config.top_k)?,

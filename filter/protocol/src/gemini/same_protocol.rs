@@ -43,7 +43,7 @@ fn limited(object: &RawObject<'_>, limit: u64) -> Option<(&'static str, String)>
     };
     let member = spelling(LIMIT, &settings);
     let asked = settings.get(member).and_then(|json| serde_json::from_str::<Option<Number>>(json).ok()?);
-    if asked.and_then(Number::count).is_some_and(|asked| asked <= limit) {
+    if asked.and_then(Number::count).is_some_and(|asked| asked > 0 && asked <= limit) {
         return None;
     }
     Some((name, settings.edit(&[Edit::Set(member, &limit.to_string())])))
@@ -119,6 +119,10 @@ mod tests {
                 r#"{"generationConfig":{"maxOutputTokens" : 9}}"#,
             ),
             (
+                r#"{"generationConfig":{"maxOutputTokens":0}}"#,
+                r#"{"generationConfig":{"maxOutputTokens":9}}"#,
+            ),
+            (
                 r#"{"generationConfig":{"max_output_tokens":"10","maxOutputTokens":null}}"#,
                 r#"{"generationConfig":{"max_output_tokens":9,"maxOutputTokens":null}}"#,
             ),
@@ -129,7 +133,7 @@ mod tests {
         ] {
             assert_eq!(limited(body).as_deref(), Some(expected), "{body}");
         }
-        for low in ["9", "\"9\"", "9.0", "0"] {
+        for low in ["9", "\"9\"", "9.0"] {
             assert_eq!(limited(&format!(r#"{{"generation_config":{{"maxOutputTokens":{low}}}}}"#)), None);
         }
     }

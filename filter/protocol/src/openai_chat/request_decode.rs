@@ -73,7 +73,7 @@ fn sampling(wire: ChatRequest<'_>) -> Sampling<'_> {
         _ => None,
     };
     Sampling {
-        max_output_tokens: wire.max_completion_tokens.or(wire.max_tokens),
+        max_output_tokens: output_limit(wire.max_completion_tokens, wire.max_tokens),
         temperature: wire.temperature,
         top_p: wire.top_p,
         top_k: wire.top_k,
@@ -89,6 +89,13 @@ fn sampling(wire: ChatRequest<'_>) -> Sampling<'_> {
         logprobs,
         candidates: wire.n,
     }
+}
+
+/// The most tokens of an answer. Both spellings together are refused by OpenAI itself, and others go by either (vLLM by the
+/// newer, its `protocol.py`: `max_completion_tokens or max_tokens`; servers from before it by the older): nobody goes beyond
+/// the larger. 0 is refused by OpenAI too, and to others, as `or` has it, the same as no limit.
+fn output_limit(newer: Option<u64>, older: Option<u64>) -> Option<u64> {
+    newer.into_iter().chain(older).filter(|limit| *limit > 0).max()
 }
 
 fn tools<'a>(

@@ -69,7 +69,8 @@ fn limits(
     let said = |name: &str| object.get(name).filter(|json| *json != "null");
     let within = |json: &str| match (limit, json.parse::<u64>()) {
         (None, _) => json.to_owned(),
-        (Some(limit), Ok(asked)) if asked <= limit => json.to_owned(),
+        // 0 is no limit to who takes it at all (`request_decode.rs`).
+        (Some(limit), Ok(asked)) if asked > 0 && asked <= limit => json.to_owned(),
         (Some(limit), _) => limit.to_string(),
     };
     let [newer, older] = LIMITS;
@@ -196,6 +197,8 @@ mod tests {
                 r#"{"max_tokens":null,"max_completion_tokens":9}"#,
                 r#"{"max_tokens":9}"#,
             ),
+            // 0 is no limit to some.
+            (r#"{"max_tokens":0}"#, r#"{"max_tokens":9}"#, r#"{"max_tokens":9}"#),
             (r#"{"max\u005ftokens":10}"#, r#"{"max\u005ftokens":9}"#, r#"{"max\u005ftokens":9}"#),
         ];
         for (body, standard, other) in cases {

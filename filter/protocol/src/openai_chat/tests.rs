@@ -365,3 +365,20 @@ fn edits_of_the_same_protocol() {
         r#"{"stream_options":{"include_usage":true}}"#
     );
 }
+
+#[test]
+fn of_two_output_limits_the_larger_counts_and_none_is_zero() {
+    for (members, expected) in [
+        ("", None),
+        (r#","max_tokens":5"#, Some(5)),
+        (r#","max_completion_tokens":5,"max_tokens":9000"#, Some(9000)),
+        (r#","max_completion_tokens":9000,"max_tokens":5"#, Some(9000)),
+        (r#","max_completion_tokens":0,"max_tokens":5"#, Some(5)),
+        (r#","max_completion_tokens":0"#, None),
+        (r#","max_tokens":0"#, None),
+        (r#","max_tokens":null"#, None),
+    ] {
+        let body = HELLO.replace("}]}", &format!("}}]{members}}}"));
+        assert_eq!(decode(&body).sampling.max_output_tokens, expected, "{members}");
+    }
+}

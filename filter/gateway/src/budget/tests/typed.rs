@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::Claim;
 use super::super::config::{Span, Usd};
 use super::read;
 
@@ -87,4 +88,23 @@ fn dollars_and_spans_as_people_type_them() {
     }
     assert_eq!(Span::parse("31d").map(|span| span.millis), Some(31 * 86_400_000));
     assert_eq!(["999ms", "32d", "d", "1w"].map(Span::parse), [None; 4]);
+}
+
+#[test]
+fn a_model_is_the_same_in_upper_and_lower_case() {
+    let budgets = read(json!([
+        { "name": "a", "limit": { "tokens": 5 }, "window": { "fixed": "1m" }, "match": { "models": ["GPT-*"] }, "per": ["model"] },
+        { "name": "b", "limit": { "tokens": 5 }, "window": { "fixed": "1m" }, "match": { "facts": { "model": ["gpt-4o"] } } },
+    ]))
+    .unwrap();
+    let claims = |facts: &'static [(&str, &str)]| budgets.claims(&super::Sent(facts));
+    let names = |claims: &[Claim]| claims.iter().map(|claim| claim.budget().to_owned()).collect::<Vec<_>>();
+    let [upper, lower, other] =
+        [claims(&[("model", "GPT-4o")]), claims(&[("model", "gpt-4o")]), claims(&[("model", "gpt-5")])];
+    assert_eq!(
+        (names(&upper), names(&lower), names(&other)),
+        (vec!["a".to_owned(), "b".to_owned()], vec!["a".to_owned(), "b".to_owned()], vec!["a".to_owned()])
+    );
+    assert_eq!(upper[0].account, lower[0].account, "nor has it another account");
+    assert_ne!(other[0].account, lower[0].account);
 }

@@ -86,15 +86,56 @@ fn what_was_learned_moves_only_what_is_not_known() {
 }
 
 #[test]
-fn a_conversation_that_begins_in_a_cache_may_be_long() {
-    let line = Line { model: Some("gemini-2.5-flash".to_owned()), ..Line::default() };
-    let high = |members: &str| {
-        let body = format!(r#"{{"contents":[{{"parts":[{{"text":"x"}}]}}]{members}}}"#);
-        let request = Protocol::Gemini.codec().decode_request(&line, &body).unwrap();
-        estimate(Family::of("gemini", "gemini-2.5-flash"), &request, None).high
+fn what_is_elsewhere_has_no_known_end() {
+    let open = |protocol: Protocol, members: &str| {
+        let body = match protocol {
+            Protocol::Gemini => r#"{"contents":[{"parts":[{"text":"x"}]}]"#,
+            Protocol::Anthropic => {
+                r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]"#
+            }
+            Protocol::OpenAiChat => r#"{"model":"m","messages":[{"role":"user","content":"x"}]"#,
+        };
+        // A later member of the same name takes the place of the one before.
+        let (head, members) = members.split_once("instead:").unwrap_or((body, members));
+        let body = format!("{head}{members}}}");
+        let line = Line { model: Some("m".to_owned()), ..Line::default() };
+        let request = protocol.codec().decode_request(&line, &body).unwrap();
+        measure(Family::of("", "m"), &request).open
     };
-    assert!(high("") < 100 && high(r#","cachedContent":null"#) < 100);
-    for name in ["cachedContent", "cached_content"] {
-        assert!(high(&format!(r#","{name}":"cachedContents/c""#)) > 1_000_000, "{name}");
+    let anthropic = |content: &str| {
+        format!(
+            r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":[{content}]}}]instead:"#
+        )
+    };
+    let tools = |tools: &str| format!(r#","tools":[{tools}]"#);
+    for (protocol, members, expected) in [
+        (Protocol::Gemini, String::new(), false),
+        (Protocol::Gemini, r#","cachedContent":null"#.to_owned(), false),
+        (Protocol::Gemini, r#","cachedContent":"cachedContents/c""#.to_owned(), true),
+        (Protocol::Gemini, r#","cached_content":"cachedContents/c""#.to_owned(), true),
+        (Protocol::Gemini, tools(r#"{"functionDeclarations":[{"name":"f"}]}"#), false),
+        (Protocol::Gemini, tools(r#"{"googleSearch":{}}"#), false),
+        (Protocol::Gemini, tools(r#"{"urlContext":{}}"#), true),
+        (Protocol::Gemini, r#"{"contents":[{"parts":[{"fileData":{"mimeType":"video/mp4","fileUri":"u"}}]}]instead:"#.to_owned(), true),
+        (Protocol::Anthropic, String::new(), false),
+        (Protocol::Anthropic, r#","mcp_servers":[]"#.to_owned(), false),
+        (Protocol::Anthropic, r#","mcp_servers":[{"type":"url","url":"u","name":"n"}]"#.to_owned(), true),
+        (Protocol::Anthropic, r#","container":"c""#.to_owned(), true),
+        (Protocol::Anthropic, tools(r#"{"type":"bash_20250124","name":"bash"}"#), false),
+        (Protocol::Anthropic, tools(r#"{"type":"web_search_20250305","name":"web_search"}"#), true),
+        (Protocol::Anthropic, tools(r#"{"type":"of_the_future","name":"x"}"#), true),
+        (Protocol::Anthropic, anthropic(r#"{"type":"container_upload","file_id":"f"}"#), true),
+        (Protocol::Anthropic, anthropic(r#"{"type":"document","source":{"type":"file","file_id":"f"}}"#), true),
+        (Protocol::Anthropic, anthropic(r#"{"type":"document","source":{"type":"url","url":"u"}}"#), true),
+        (Protocol::Anthropic, anthropic(r#"{"type":"image","source":{"type":"file","file_id":"f"}}"#), false),
+        (Protocol::Anthropic, anthropic(r#"{"type":"document","source":{"type":"text","media_type":"text/plain","data":"d"}}"#), false),
+        (Protocol::OpenAiChat, String::new(), false),
+        (Protocol::OpenAiChat, r#","previous_response_id":"r""#.to_owned(), true),
+        (Protocol::OpenAiChat, r#","web_search_options":{"search_context_size":"low"}"#.to_owned(), true),
+        (Protocol::OpenAiChat, r#"{"model":"m","messages":[{"role":"assistant","audio":{"id":"a"}}]instead:"#.to_owned(), true),
+        (Protocol::OpenAiChat, r#"{"model":"m","messages":[{"role":"user","content":[{"type":"file","file":{"file_id":"f"}}]}]instead:"#.to_owned(), true),
+        (Protocol::OpenAiChat, tools(r#"{"type":"custom","custom":{"name":"c"}}"#), false),
+    ] {
+        assert_eq!(open(protocol, &members), expected, "{protocol:?} {members}");
     }
 }
