@@ -65,6 +65,7 @@ fn read_with(typed: Value, fleet: &config::FleetConfig) -> Result<Budgets, Vec<S
         providers: &["openai", "claude"],
         routes: &["smart", "cheap", "gpt-*"],
         served: &|model| ["smart", "cheap", "gpt-4o"].contains(&model),
+        asked: &|pattern| !pattern.starts_with("smart"),
         passthrough: false,
         open: true,
         fleet: Some(&fleet),
