@@ -8,9 +8,9 @@ from typing import Any, Iterator
 import pytest
 
 from certificates import Certificates
-from cluster import addresses
 from conftest import HOSTS, MODES, SOCKET, key_of
 from kube import LANE, Done, Namespace, Pod
+from parts import addresses
 from provider import Provider
 from sidecar import environment_of
 

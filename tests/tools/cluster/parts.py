@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import fetch
 from authority import Authority
 
 # Inside the node this is the cluster's folder, whatever its path outside: sockets take no long ones.
@@ -17,6 +18,13 @@ PAUSE = "local/pause:1"
 SOCKET = HOME / "containerd.sock"
 # Several tests at once, each with providers of its own: so many times the hosts have addresses, and a DNS that tells them.
 LANES = 3
+
+
+def addresses(lane: int) -> dict[str, str]:
+    """Every host of the provider table, and a few that no provider has, each with an address of the node's in that lane."""
+    table = json.loads((fetch.ROOT / "helm/files/providers.json").read_text())
+    hosts = sorted({row["origin"].partition("://")[2].partition("/")[0] for row in table.values() if row["origin"].startswith("https")})
+    return {host: NETWORK.format(number) for number, host in enumerate([*hosts, "other.test", "late.test", "socket.test"], start=11 + 20 * lane)}
 
 
 def dns_of(lane: int) -> str:
