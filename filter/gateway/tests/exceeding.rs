@@ -117,7 +117,7 @@ fn who_comes_again_when_he_was_told_to_is_admitted() {
                     }
                     now += step;
                 }
-                println!("{limit} {window} {step}: {refused}");
+                assert!(refused > 0 || step > 0, "{limit} {window} {step}");
             }
         }
     }
@@ -137,4 +137,17 @@ fn who_cannot_be_served_by_another_model_is_told_of_his_budget() {
     let other = bench.admit(json!({}), NOW);
     assert_eq!(other.ticket.plan[0].model, "deaf");
     assert_eq!(told(&other.headers, "x-attache-budget"), Some("b;downgrade"));
+}
+
+#[test]
+fn who_shares_an_account_is_told_of_that_one() {
+    let bench = Bench::new(json!([
+        { "name": "b", "limit": { "requests": 2 }, "window": { "fixed": "1m" }, "per": ["user"], "forgeable": true, "maxKeys": 1, "onFull": "share" },
+    ]));
+    for user in ["a", "b", "c"] {
+        bench.admit(json!({ "user": user }), NOW);
+    }
+    let refused = bench.refuse(json!({ "user": "d" }), NOW);
+    assert_eq!(told(&refused.headers, "x-ratelimit-remaining-requests"), Some("0"), "b and c have spent it");
+    assert!(refused.error.message.contains("0 left of 2"), "{}", refused.error.message);
 }

@@ -173,7 +173,12 @@ impl Planned {
         let model = self.ticket.plan.first().map(|step| named(step).unwrap_or_else(|| step.model.clone()));
         let model = model.as_deref().unwrap_or_default();
         let (error, mut headers) = ledger::refusal(refused, model);
-        headers.extend(budget::headers(&budget::standings(around, claims)));
+        let mut standings = budget::standings(around, claims);
+        // It may have been another account than its own: that of those for whom there is no room.
+        for standing in standings.iter_mut().filter(|standing| standing.budget == refused.budget) {
+            standing.remaining = standing.remaining.min(refused.remaining);
+        }
+        headers.extend(budget::headers(&standings));
         let counts = vec![metrics::budget(&refused.budget, "reject")];
         Box::new(Reject { protocol: self.ticket.protocol, error, headers, counts })
     }
