@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+import yaml
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(TESTS), str(TESTS / "tools"), str(TESTS / "tools/cluster")]
@@ -18,11 +19,13 @@ import apps  # noqa: E402
 import demo  # noqa: E402
 import fetch  # noqa: E402
 from certificates import Certificates  # noqa: E402
-from cluster import Cluster, addresses  # noqa: E402
-from kube import LANE, Namespace, Pod, pod  # noqa: E402
+from cluster import Cluster, named_in  # noqa: E402
+from kube import LANE, OWN, Namespace, Pod, pod  # noqa: E402
+from parts import addresses  # noqa: E402
 from provider import Provider  # noqa: E402
 
 IMAGE = fetch.ROOT / ".attache/image.tar"
+VERSION = yaml.safe_load((fetch.ROOT / "helm/Chart.yaml").read_text())["appVersion"]
 # Where each demo provider really lives.
 HOSTS = {"openai": "api.openai.com", "anthropic": "api.anthropic.com", "gemini": "generativelanguage.googleapis.com"}
 # Two that no row of the table has: one that is nobody's provider, one that becomes one late.
@@ -42,13 +45,42 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="no cluster: `make cluster-test` brings one up"))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Once, before there are lanes: the images are in the cluster."""
+    if "ATTACHE_CLUSTER" not in os.environ or hasattr(session.config, "workerinput"):
+        return
+    if OWN:
+        for archive in (IMAGE, apps.archive()):
+            Cluster().load(archive)
+    else:
+        beforehand()
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    cluster = Cluster()
-    with fetch.locked(fetch.CACHE / "loading"):
-        for archive in (IMAGE, apps.archive()):
-            cluster.load(archive)
-    return cluster
+    return Cluster()
+
+
+def beforehand() -> None:
+    """Of a cluster that was given: whether its nodes have the images, and whether its pods reach this machine."""
+    namespace = Namespace(f"beforehand-{LANE}")
+    look = 'import socket; print(socket.gethostbyname("api.openai.com"))'
+    trial = pod("trial", labels={"attache/inject": "false"}, container={"command": ["python", "-c", look]}, spec={"restartPolicy": "Never"})
+    image = {"name": "attache", "image": f"attache:{VERSION}", "imagePullPolicy": "Never", "args": ["--version"]}
+    trial["spec"]["containers"].append(image)
+    namespace.create(trial)
+    try:
+        namespace.kubectl("wait", "pod/trial", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s")
+        found = namespace.kubectl("logs", "trial", "-c", "app").strip()
+        assert found == addresses(LANE)["api.openai.com"], f"api.openai.com is {found} in its pods"
+        ours, theirs = named_in(IMAGE), [one["imageID"] for one in namespace.get("pod", "trial")["status"]["containerStatuses"] if one["name"] == "attache"]
+        assert ours["digest"] in theirs[0] or ours["configuration"] in theirs[0], f"attache:{VERSION} on its node is another: {theirs[0]}"
+    except AssertionError as failed:
+        told = [one["state"] for one in namespace.get("pod", "trial")["status"].get("containerStatuses", [])]
+        needs = f"its nodes need the images {IMAGE} and {apps.archive()}, and its pods must reach {addresses(LANE)['api.openai.com']}"
+        pytest.exit(f"KUBECONFIG={os.environ['KUBECONFIG']}: {needs}\n{failed}\n{told}", 1)
+    finally:
+        namespace.delete()
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +122,7 @@ def values(certificates: Certificates) -> dict[str, Any]:
     return {
         "gateway": {"providers": [*({"name": name} for name in HOSTS), socket], "routes": routes, "budgets": [few]},
         "test": {"image": apps.NAME, "pullPolicy": "Never"},
+        "interception": {"hosts": ["*.wild.test"], "ipv6": True},
         "sidecar": {"image": {"pullPolicy": "Never"}, "authorities": certificates.authority.read_text(), "labels": ["team"]},
     }
 

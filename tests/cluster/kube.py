@@ -13,14 +13,22 @@ import fetch
 from parts import dns_of
 
 CHART = fetch.ROOT / "helm"
-PATIENCE_SECONDS = 60
+# `make cluster-test`'s own cluster, or one that was given by $KUBECONFIG.
+OWN = os.environ.get("ATTACHE_CLUSTER") != "given"
+# A kubelet as shipped brings a change of a ConfigMap within a minute and a half.
+PATIENCE_SECONDS = 60 if OWN else 180
 APPS = "local/apps:1"
+# A label of the tests' namespaces.
+OURS = "attache/tests"
 # A container that Pod Security's profile `restricted` takes.
 MODEST = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True, "runAsUser": 1000,
           "seccompProfile": {"type": "RuntimeDefault"}}
 # Which of the tests that run side by side these are (conftest.py).
 LANE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 HELM = [os.environ.get("HELM") or str(fetch.ROOT / ".attache/helm")]
+
+
+HELM_3 = subprocess.run([*HELM, "version", "--short"], capture_output=True, text=True).stdout.startswith("v3.")
 
 
 class Failed(AssertionError):
@@ -55,22 +63,38 @@ def until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE_SEC
     return found
 
 
+def remove(name: str) -> None:
+    """A namespace that an earlier run in this cluster left, or that is not quite gone."""
+    done = run(["kubectl", "get", "namespace", name, "-o", "json"])
+    if done.status != 0:
+        return
+    metadata = json.loads(done.out)["metadata"]
+    if OURS not in metadata["labels"]:
+        raise Failed(f"namespace {name}: it is not of these tests, which need one of that name")
+    if "deletionTimestamp" not in metadata:
+        delete(name)
+    until(lambda: run(["kubectl", "get", "namespace", name]).status != 0, f"{name} of before is gone")
+
+
+def delete(name: str) -> None:
+    # The policies are the cluster's, and would stay.
+    for release in json.loads(checked([*HELM, "list", "-n", name, "-o", "json"])):
+        checked([*HELM, "uninstall", release["name"], "-n", name])
+    checked(["kubectl", "delete", "namespace", name, "--wait=false"])
+
+
 class Namespace:
     """One namespace, and everything that a test does in it."""
 
     def __init__(self, name: str, labels: dict[str, str] | None = None):
         self.name = name
-        metadata = {"name": name, "labels": labels or {}}
-        # One of an earlier run in this cluster may not be quite gone.
-        until(lambda: '"deletionTimestamp"' not in run(["kubectl", "get", "namespace", name, "-o", "json"]).out, f"{name} of before is gone")
+        metadata = {"name": name, "labels": {OURS: "true", **(labels or {})}}
+        remove(name)
         checked(["kubectl", "apply", "-f", "-"], json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
         until(lambda: run(["kubectl", "-n", name, "get", "serviceaccount", "default"]).status == 0, f"{name}: a service account")
 
     def delete(self) -> None:
-        # The policies are the cluster's, and would stay.
-        for release in json.loads(checked([*HELM, "list", "-n", self.name, "-o", "json"])):
-            checked([*HELM, "uninstall", release["name"], "-n", self.name])
-        checked(["kubectl", "delete", "namespace", self.name, "--wait=false"])
+        delete(self.name)
 
     def kubectl(self, *words: str, given: str | None = None, timeout: float = 120) -> str:
         return checked(["kubectl", "-n", self.name, *words], given, timeout)
@@ -132,7 +156,7 @@ def pod(name: str, annotations: dict[str, str] | None = None, labels: dict[str, 
 
 def resolver() -> dict[str, Any]:
     """Of a pod's specification. The first lane's DNS is what the kubelet gives every pod; the others' is the same but for the server."""
-    if LANE == 0:
+    if LANE == 0 and OWN:
         return {}
     searches = ["svc.cluster.local", "cluster.local"]
     options = [{"name": "ndots", "value": "5"}]

@@ -12,10 +12,10 @@ import pytest
 import fetch
 import schemas
 from cluster import Cluster
-from kube import APPS, CHART, HELM, Namespace, Pod, checked, resolver, run
+from kube import APPS, CHART, HELM, OURS, checked, delete, remove, resolver, run
 from provider import Provider
 
-POLICIES = ["--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"]
+POLICIES = "admissionregistration.k8s.io/{}/MutatingAdmissionPolicy"
 
 
 def test_the_quick_start_of_readme(cluster: Cluster, values: dict[str, Any], quiet: Provider, tmp_path: Path) -> None:
@@ -37,16 +37,20 @@ def test_the_quick_start_of_readme(cluster: Cluster, values: dict[str, Any], qui
     # The one wait that the text tells of: a policy takes a moment to be in force.
     trial = f"kubectl -n quick run trial --image={APPS} --labels=attache/inject=true --dry-run=server -o json"
     rest = rest.replace("kubectl -n quick run shell", f"until {trial} | grep -q attache-config; do sleep 0.2; done\nkubectl -n quick run shell")
-    done = subprocess.run(["sh", "-euc", rest], capture_output=True, text=True, cwd=fetch.ROOT, timeout=120,
-                          env={**os.environ, "OPENAI_API_KEY": "the-users-key"})
+    remove("quick")
+    # The tests' mark, so that the namespace can be told from anybody's.
+    rest = rest.replace("kubectl -n quick create", f"kubectl label namespace quick {OURS}=true\nkubectl -n quick create")
+    try:
+        done = subprocess.run(["sh", "-euc", rest], capture_output=True, text=True, cwd=fetch.ROOT, timeout=120,
+                              env={**os.environ, "OPENAI_API_KEY": "the-users-key"})
+    finally:
+        run(["kubectl", "-n", "quick", "delete", "pod", "shell", "--grace-period=1", "--wait=false"])
+        delete("quick")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Hello from the OpenAI demo provider" in done.stdout
     assert re.search(r'^attache_attempts\{provider="openai",.*class="ok"\} 1$', done.stdout, re.MULTILINE), done.stdout
     (seen,) = quiet.requests()
     assert seen.header("authorization") == "Bearer the-users-key"
-    quick = Namespace("quick")
-    Pod(quick, "shell").delete()
-    quick.delete()
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +60,16 @@ def api_schemas(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-@pytest.mark.parametrize("given", [
-    {},
-    {"interception": {"mode": "iptables", "ipv6": True, "hosts": ["*.example.com"]}},
-    {"patch": {"containers": ["app"]}, "injection": {"namespaces": ["a", "b"]}},
-    {"trust": {"secret": "own", "authority": "PEM"}, "sidecar": {"pullSecrets": [{"name": "registry"}]}},
-    {"sidecar": {"enabled": False}},
-], ids=["defaults", "iptables", "several namespaces", "own certificate", "own Envoy"])
-def test_kubeconform(given: dict[str, Any], api_schemas: Path) -> None:
-    rendered = checked([*HELM, "template", "attache", str(CHART), "-n", "team", "-f", "-", *POLICIES], json.dumps(given))
+@pytest.mark.parametrize("given, version", [
+    ({}, "v1"),
+    ({}, "v1beta1"),
+    ({"interception": {"mode": "iptables", "ipv6": True, "hosts": ["*.example.com"]}}, "v1"),
+    ({"patch": {"containers": ["app"]}, "injection": {"namespaces": ["a", "b"]}}, "v1"),
+    ({"trust": {"secret": "own", "authority": "PEM"}, "sidecar": {"pullSecrets": [{"name": "registry"}]}}, "v1"),
+    ({"sidecar": {"enabled": False}}, "v1"),
+], ids=["defaults", "v1beta1", "iptables", "several namespaces", "own certificate", "own Envoy"])
+def test_kubeconform(given: dict[str, Any], version: str, api_schemas: Path) -> None:
+    rendered = checked([*HELM, "template", "attache", str(CHART), "-n", "team", "-f", "-", "--api-versions", POLICIES.format(version)], json.dumps(given))
     fetch.kubeconform(fetch.ROOT / ".attache/kubeconform")
     where = f"{api_schemas}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
     command = [str(fetch.ROOT / ".attache/kubeconform"), "-strict", "-summary", "-output", "json", "-schema-location", where]

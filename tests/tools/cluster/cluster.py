@@ -3,7 +3,8 @@
 
     cluster.py up                   builds and installs what is missing, then starts it
     cluster.py down                 ends it, and leaves nothing
-    cluster.py within COMMAND …     runs COMMAND in its network, with KUBECONFIG set; starts it, and ends it if it started it
+    cluster.py within COMMAND …     runs COMMAND in its network, with KUBECONFIG set; starts it, and ends it if it started it.
+                                    With KUBECONFIG set before, runs COMMAND beside that cluster (given.py)
     cluster.py kubectl …            the same for kubectl, in a cluster that is up
     cluster.py load ARCHIVE …       imports images
     cluster.py why-not              says in one line why it cannot run here; status 0 if it can
@@ -31,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import apps  # noqa: E402
 import fetch  # noqa: E402
-from parts import LANES, NETWORK, SOCKET  # noqa: E402
+import given  # noqa: E402
+from parts import LANES, SOCKET, addresses  # noqa: E402
 
 ROOT = fetch.ROOT
 FOLDER = ROOT / ".attache/cluster"
@@ -46,13 +48,6 @@ PACKAGES = {
 CGROUP = "attache-" + hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
 START_SECONDS = 180
 PR_SET_PDEATHSIG = 1
-
-
-def addresses(lane: int) -> dict[str, str]:
-    """Every host of the provider table, and a few that no provider has, each with an address of the node's in that lane."""
-    table = json.loads((ROOT / "helm/files/providers.json").read_text())
-    hosts = sorted({row["origin"].partition("://")[2].partition("/")[0] for row in table.values() if row["origin"].startswith("https")})
-    return {host: NETWORK.format(number) for number, host in enumerate([*hosts, "other.test", "late.test", "socket.test"], start=11 + 20 * lane)}
 
 
 class Cluster:
@@ -101,14 +96,13 @@ class Cluster:
                 told = (why if why.exists() else FOLDER / "node.log").read_text(errors="replace")[-2000:].strip()
                 raise fetch.Missing(f"the cluster did not start; {FOLDER}/log has more\n  {told}")
             time.sleep(0.1)
-        if not images.exists():
-            self._keep(images)
+        for archive in filter(Path.exists, (apps.archive(), IMAGE)):
+            self.load(archive)
+        self._keep(images)
         return True
 
     def _keep(self, images: Path) -> None:
-        """Loads what lies below the pods of every run; the next node finds it loaded."""
-        for archive in filter(Path.exists, (apps.archive(), IMAGE)):
-            self.load(archive)
+        """The next node finds them loaded, or most of their layers."""
         with fetch.locked(images):
             if not images.exists():
                 draft = Path(tempfile.mkdtemp(dir=fetch.CACHE, prefix=".images-"))
@@ -134,7 +128,7 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         path = f"{PROGRAMS}:{(ROOT / '.attache')}:{os.environ['PATH']}"
-        return {**os.environ, "KUBECONFIG": str(FOLDER / "admin.kubeconfig"), "PATH": path, "ATTACHE_CLUSTER": str(FOLDER)}
+        return {**os.environ, "KUBECONFIG": str(FOLDER / "admin.kubeconfig"), "PATH": path, "ATTACHE_CLUSTER": "own"}
 
     def kubectl(self, *words: str) -> list[str]:
         return [*self.enter("net"), str(PROGRAMS / "kubectl"), "--kubeconfig", str(FOLDER / "admin.kubeconfig"), *words]
@@ -154,10 +148,12 @@ class Cluster:
 
 
 def named_in(archive: Path) -> dict[str, str]:
-    """Name and digest of the image, as containerd tells them."""
+    """Name and digest of the image, as containerd tells them, and the digest of its configuration."""
     with tarfile.open(archive) as tar:
-        (manifest,) = json.loads((tar.extractfile("index.json") or io.BytesIO()).read())["manifests"]
-    return {"name": manifest["annotations"]["io.containerd.image.name"], "digest": manifest["digest"]}
+        read = lambda name: json.loads((tar.extractfile(name) or io.BytesIO()).read())  # noqa: E731
+        (manifest,), (docker,) = read("index.json")["manifests"], read("manifest.json")
+    return {"name": manifest["annotations"]["io.containerd.image.name"], "digest": manifest["digest"],
+            "configuration": docker["Config"].rpartition("/")[2]}
 
 
 def copy_images(source: Path, target: Path) -> None:
@@ -177,6 +173,8 @@ def copy_images(source: Path, target: Path) -> None:
 
 def why_not() -> str | None:
     """One line, where no cluster can run."""
+    if given.kubeconfig(FOLDER):
+        return None
     if sys.platform != "linux":
         return "it takes Linux"
     if os.geteuid() != 0:
@@ -251,6 +249,8 @@ def main(words: list[str]) -> int:
             cluster.up()
         case ["down"]:
             cluster.down()
+        case ["within", *command] if command and given.kubeconfig(FOLDER):
+            return given.run(command, f"{PROGRAMS}:{ROOT / '.attache'}")
         case ["within", *command] if command:
             started = cluster.up(tied=True)
             try:
