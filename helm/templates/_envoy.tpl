@@ -47,6 +47,8 @@ stats_config:
     {{- range list "provider" "key" "model" "class" "client" "type" "budget" }}
     - {tag_name: {{ . }}, regex: '^wasmcustom\..*?(;{{ . }}=([^;]*))'}
     {{- end }}
+# Compiling the filter takes memory that is not needed again: in a second or two it goes back, 25 MB at rest.
+memory_allocator_manager: {bytes_to_release: 16777216, memory_release_interval: 1s}
 overload_manager:
   resource_monitors:
     - name: envoy.resource_monitors.fixed_heap

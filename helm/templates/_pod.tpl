@@ -26,7 +26,7 @@ Arguments: root (a context), cel (whether for the policy), notes (the pod's anno
   "volumes" $volumes
   "mount" (dict "name" "attache-trust" "mountPath" "/etc/attache-trust" "readOnly" true)
   "environment" (include "attache.pod.environment" .root | fromJsonArray)
-  "hosts" (include "attache.sidecar.hosts" .root | fromJsonArray)
+  "hosts" (include "attache.sidecar.aliases" .root | fromJsonArray)
   "sysctl" (dict "name" "net.ipv4.ip_unprivileged_port_start" "value" "0")
   "pullSecrets" $values.sidecar.pullSecrets -}}
 {{- toJson $change -}}
@@ -169,6 +169,11 @@ volumeMounts:
 {{- range $file, $names := $table.trust -}}
   {{- range $names -}}
     {{- $found = append $found (dict "name" . "value" (printf "/etc/attache-trust/%s" $file) "modes" $tls "unless" (list .)) -}}
+  {{- end -}}
+{{- end -}}
+{{- if .Values.trust.java -}}
+  {{- range $name, $value := $table.java -}}
+    {{- $found = append $found (dict "name" $name "value" $value "modes" $tls "unless" (list $name)) -}}
   {{- end -}}
 {{- end -}}
 {{- range $name, $path := $table.baseUrls -}}

@@ -99,7 +99,7 @@ before, in part or in whole, comes out the same.
   (dict "name" "only" "expression" (printf $split "attache/containers" "attache/containers" "[]"))
   (dict "name" "labels" "expression" (printf $split "attache/labels" "attache/labels" (toJson .Values.sidecar.labels)))
   (dict "name" "inits" "expression" `has(object.spec.initContainers) ? object.spec.initContainers : []`)
-  (dict "name" "hosts" "expression" (printf "%s.filter(host, !(%s))" (include "attache.sidecar.hosts" .) $led))
+  (dict "name" "hosts" "expression" (printf "%s.filter(host, !(%s))" (include "attache.sidecar.aliases" .) $led))
   | toJson -}}
 {{- end -}}
 

@@ -105,6 +105,13 @@ running pod takes up changes without a restart:
 {{- concat $hosts .Values.interception.hosts | uniq | toJson -}}
 {{- end -}}
 
+{{- /* Those of them that a hosts file can lead to the sidecar: not wildcards. JSON array. */ -}}
+{{- define "attache.sidecar.aliases" -}}
+{{- $hosts := list -}}
+{{- range include "attache.sidecar.hosts" . | fromJsonArray -}}{{- if not (contains "*" .) -}}{{- $hosts = append $hosts . -}}{{- end -}}{{- end -}}
+{{- toJson $hosts -}}
+{{- end -}}
+
 {{- define "attache.sidecar.connections" -}}
 {{- $first := index .base.static_resources.listeners 0 -}}
 {{- $connections := deepCopy (index (index $first.filter_chains 0).filters 0).typed_config -}}

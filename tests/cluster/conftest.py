@@ -122,6 +122,7 @@ def values(certificates: Certificates) -> dict[str, Any]:
     return {
         "gateway": {"providers": [*({"name": name} for name in HOSTS), socket], "routes": routes, "budgets": [few]},
         "test": {"image": apps.NAME, "pullPolicy": "Never"},
+        "interception": {"hosts": ["*.wild.test"], "ipv6": True},
         "sidecar": {"image": {"pullPolicy": "Never"}, "authorities": certificates.authority.read_text(), "labels": ["team"]},
     }
 

@@ -28,6 +28,9 @@ LANE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 HELM = [os.environ.get("HELM") or str(fetch.ROOT / ".attache/helm")]
 
 
+HELM_3 = subprocess.run([*HELM, "version", "--short"], capture_output=True, text=True).stdout.startswith("v3.")
+
+
 class Failed(AssertionError):
     """A command ended with another status than the test expects; the message has its words."""
 

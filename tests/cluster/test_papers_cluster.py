@@ -15,7 +15,7 @@ from cluster import Cluster
 from kube import APPS, CHART, HELM, OURS, checked, delete, remove, resolver, run
 from provider import Provider
 
-POLICIES = ["--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"]
+POLICIES = "admissionregistration.k8s.io/{}/MutatingAdmissionPolicy"
 
 
 def test_the_quick_start_of_readme(cluster: Cluster, values: dict[str, Any], quiet: Provider, tmp_path: Path) -> None:
@@ -60,15 +60,16 @@ def api_schemas(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-@pytest.mark.parametrize("given", [
-    {},
-    {"interception": {"mode": "iptables", "ipv6": True, "hosts": ["*.example.com"]}},
-    {"patch": {"containers": ["app"]}, "injection": {"namespaces": ["a", "b"]}},
-    {"trust": {"secret": "own", "authority": "PEM"}, "sidecar": {"pullSecrets": [{"name": "registry"}]}},
-    {"sidecar": {"enabled": False}},
-], ids=["defaults", "iptables", "several namespaces", "own certificate", "own Envoy"])
-def test_kubeconform(given: dict[str, Any], api_schemas: Path) -> None:
-    rendered = checked([*HELM, "template", "attache", str(CHART), "-n", "team", "-f", "-", *POLICIES], json.dumps(given))
+@pytest.mark.parametrize("given, version", [
+    ({}, "v1"),
+    ({}, "v1beta1"),
+    ({"interception": {"mode": "iptables", "ipv6": True, "hosts": ["*.example.com"]}}, "v1"),
+    ({"patch": {"containers": ["app"]}, "injection": {"namespaces": ["a", "b"]}}, "v1"),
+    ({"trust": {"secret": "own", "authority": "PEM"}, "sidecar": {"pullSecrets": [{"name": "registry"}]}}, "v1"),
+    ({"sidecar": {"enabled": False}}, "v1"),
+], ids=["defaults", "v1beta1", "iptables", "several namespaces", "own certificate", "own Envoy"])
+def test_kubeconform(given: dict[str, Any], version: str, api_schemas: Path) -> None:
+    rendered = checked([*HELM, "template", "attache", str(CHART), "-n", "team", "-f", "-", "--api-versions", POLICIES.format(version)], json.dumps(given))
     fetch.kubeconform(fetch.ROOT / ".attache/kubeconform")
     where = f"{api_schemas}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
     command = [str(fetch.ROOT / ".attache/kubeconform"), "-strict", "-summary", "-output", "json", "-schema-location", where]

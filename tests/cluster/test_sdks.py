@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import apps
 from conftest import HOSTS, MODES, key_of
 from kube import Pod
 from provider import Provider
@@ -93,6 +94,17 @@ def test_sdk(sdk: str, mode: str, pods: dict[str, Pod], quiet: Provider) -> None
     assert told["tool"] == ["weather", {"city": "demo"}]
     assert told["crossed"].startswith(f"Hello from the {crosses} demo provider")
     assert told["by"] == name
+    check_providers(quiet)
+
+
+@pytest.mark.parametrize("language", apps.COMPILED)
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "baseUrl"])
+def test_other_languages(language: str, mode: str, pods: dict[str, Pod], quiet: Provider) -> None:
+    """Their own HTTP clients, which trust what the environment names."""
+    if language not in apps.languages():
+        pytest.skip(f"{', '.join(apps.COMPILED[language][0])} are needed here for a program in {language}")
+    done = pods[mode].exec(*apps.COMPILED[language][2])
+    assert done.status == 0 and done.out.startswith("200 openai ") and "Hello from the OpenAI demo provider" in done.out, done
     check_providers(quiet)
 
 

@@ -2,13 +2,15 @@
 
 import copy
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 import yaml
 
+from cluster import Cluster
 from kube import CHART, HELM, Namespace, checked, pod, run, until
 
 SHAPES = yaml.safe_load((Path(__file__).parent / "shapes.yaml").read_text())
@@ -19,6 +21,7 @@ BUNDLE, OWN = "/etc/attache-trust/bundle.pem", "/etc/attache-trust/authority.pem
 TRUST = {
     "SSL_CERT_FILE": BUNDLE, "REQUESTS_CA_BUNDLE": BUNDLE, "CURL_CA_BUNDLE": BUNDLE, "AWS_CA_BUNDLE": BUNDLE,
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": BUNDLE, "NODE_EXTRA_CA_CERTS": OWN, "DENO_CERT": OWN,
+    "JAVA_TOOL_OPTIONS": "-Djavax.net.ssl.trustStore=/etc/attache-trust/authorities.jks",
 }
 URLS = {
     "OPENAI_BASE_URL": "http://127.0.0.1:10000/v1", "ANTHROPIC_BASE_URL": "http://127.0.0.1:10000",
@@ -133,6 +136,34 @@ def test_namespaces_opt_in_as_a_whole(team: Namespace) -> None:
     finally:
         checked(["kubectl", "label", "namespace", team.name, "attache/inject-"])
     until(lambda: "initContainers" not in admitted(team, given)["spec"], "the label's end is seen")
+
+
+@pytest.fixture
+def older(cluster: Cluster) -> Iterator[Namespace]:
+    namespace = Namespace("older")
+    yield namespace
+    checked(["kubectl", "delete", BETA_KINDS, "-l", "app.kubernetes.io/instance=older", "--ignore-not-found"])
+    namespace.delete()
+
+
+BETA_KINDS = "mutatingadmissionpolicies,mutatingadmissionpolicybindings,validatingadmissionpolicies,validatingadmissionpolicybindings"
+
+
+def test_v1beta1_is_the_same_change(older: Namespace, team: Namespace, made: dict[str, Made], values: dict[str, Any]) -> None:
+    """The policies as a cluster gets them that serves no `v1`, put into this one, which serves both."""
+    version = "admissionregistration.k8s.io/v1beta1"
+    if version not in checked(["kubectl", "api-versions"]).split():
+        pytest.skip(f"the cluster that was given does not serve {version}")
+    command = [*HELM, "template", "older", str(CHART), "-n", "older", "-f", "-", "--api-versions", f"{version}/MutatingAdmissionPolicy"]
+    policies = [one for one in yaml.safe_load_all(checked(command, json.dumps(values))) if one and "AdmissionPolicy" in one["kind"]]
+    assert [one["apiVersion"] for one in policies if one["kind"].startswith("Mutating")] == [version] * 3
+    checked(["kubectl", "apply", "-f", "-"], yaml.safe_dump_all(policies))
+    until(lambda: "initContainers" in admitted(older, pod("shape"))["spec"], "the policy is in force")
+    # Its objects have the release's name, which is the other here.
+    renamed = lambda spec: json.loads(re.sub(r'"(name|secretName)": "older', r'"\1": "attache', json.dumps(spec)))  # noqa: E731
+    by_beta = admitted_all(older, [one.given for one in made.values()])
+    for name, one in zip(made, by_beta, strict=True):
+        assert renamed(meant(one)) == meant(made[name].admitted), name
 
 
 def patch_file(team: Namespace, values: dict[str, Any]) -> str:

@@ -8,9 +8,10 @@ from typing import Any, Iterator
 import pytest
 
 from certificates import Certificates
+from cluster import Cluster
 from conftest import HOSTS, MODES, SOCKET, key_of
-from kube import LANE, Done, Namespace, Pod
-from parts import addresses
+from kube import LANE, OWN, Done, Namespace, Pod
+from parts import address6, addresses
 from provider import Provider
 from sidecar import environment_of
 
@@ -77,6 +78,41 @@ def test_an_address_without_a_name_is_caught(pods: dict[str, Pod], quiet: Provid
     assert "x-attache-provider: openai" in chat(pods["iptables"], *direct).out
     # Past the sidecar it meets the provider's own certificate, of an authority that it does not know.
     assert chat(pods["hosts"], *direct).status == 60
+
+
+def test_a_wildcard(pods: dict[str, Pod], quiet: Provider) -> None:
+    """In `iptables` every name that it fits is answered for; `hosts` can lead no such name, and leaves it alone."""
+    body = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi there"}]})
+    for name, caught in (("any.wild.test", True), ("other.wild.test", True), ("wild.test", False)):
+        words = ["--resolve", f"{name}:443:{addresses(LANE)['other.test']}", "--include", "--header", "content-type: application/json", "--data", body]
+        done = ask(pods["iptables"], f"https://{name}/v1/chat/completions", *words)
+        assert ("x-attache-provider: openai" in done.out) == caught, (name, done)
+        # What is not caught meets a certificate of an authority that it does not know.
+        assert (done.status == 60) == (not caught), (name, done)
+        assert ask(pods["hosts"], f"https://{name}/v1/chat/completions", *words).status == 60
+
+
+@pytest.fixture
+def over_ipv6(cluster: Cluster, certificates: Certificates) -> Iterator[Provider]:
+    """A host that is no provider, at an address of IPv6."""
+    if not OWN:
+        pytest.skip("whether the cluster that was given has IPv6 is not known")
+    tls = {"other": certificates.server(True, "h2", "http/1.1")}
+    with Provider(["other"], {"other": 443}, tls, addresses={"other": address6(addresses(LANE)["other.test"])}) as other:
+        other.rule("other", lambda seen: {"json": {"over": "IPv6"}})
+        yield other
+
+
+def test_ipv6_is_redirected(pods: dict[str, Pod], quiet: Provider, over_ipv6: Provider, certificates: Certificates) -> None:
+    """With `interception.ipv6`: a provider's name at an address of IPv6 is caught, what is no provider's passes."""
+    direct = ["--resolve", f"api.openai.com:443:[{address6(addresses(LANE)['api.openai.com'])}]"]
+    assert "x-attache-provider: openai" in chat(pods["iptables"], "--ipv6", *direct).out
+    pods["iptables"].write("/tmp/authority.pem", certificates.authority.read_text())
+    done = ask(pods["iptables"], "https://other.test/v1/x", "--ipv6", "--resolve", f"other.test:443:[{address6(addresses(LANE)['other.test'])}]",
+               "--cacert", "/tmp/authority.pem")
+    assert json.loads(done.out) == {"over": "IPv6"}, done
+    (seen,) = over_ipv6.requests()
+    assert seen.header("host") == "other.test" and not quiet.requests("other")
 
 
 def test_a_conversation_is_told_by_its_path_alone(pods: dict[str, Pod], quiet: Provider) -> None:
@@ -163,7 +199,7 @@ def test_only_two_pages_are_shown(pods: dict[str, Pod]) -> None:
 def test_nothing_of_the_sidecars_is_in_the_application(pods: dict[str, Pod]) -> None:
     pod = pods["hosts"]
     assert sorted(pod.exec("ls", "/etc").out.split()) == ["attache-trust", "hostname", "hosts", "passwd", "resolv.conf"]
-    assert sorted(pod.exec("ls", "/etc/attache-trust").out.split()) == ["authority.pem", "bundle.pem"]
+    assert sorted(pod.exec("ls", "/etc/attache-trust").out.split()) == ["authorities.jks", "authority.pem", "bundle.pem"]
     assert "PRIVATE" not in pod.exec("cat", "/etc/attache-trust/authority.pem", "/etc/attache-trust/bundle.pem").out
     assert pod.exec("ls", "/run/attache").status != 0
 

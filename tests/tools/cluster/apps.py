@@ -1,4 +1,5 @@
-"""The image of the applications in the tests: this Python with the official SDKs, Node with OpenAI's, curl, a shell.
+"""The image of the applications in the tests: this Python with the official SDKs, Node with OpenAI's, curl, a shell; Java and Go, where
+this machine has them.
 
 It is made of what lies on this machine, once, into the cache; no registry is asked for images.
 """
@@ -26,14 +27,24 @@ LEFT_OUT = {
 PROGRAMS = ["curl", "node"]
 # What is needed to make it.
 TOOLS = [*PROGRAMS, "npm"]
+# Language: what it takes, its program here, and how that is run in the image.
+COMPILED = {
+    "java": (["java", "javac", "jlink"], "Chat.java", ["/java/bin/java", "-cp", "/java/classes", "Chat"]),
+    "go": (["go"], "chat.go", ["/usr/bin/chat-go"]),
+}
 
 
 def key() -> str:
     """Of everything that decides what is in the image."""
     constraints = (fetch.ROOT / "tests/constraints.txt").read_bytes()
     node = subprocess.run(["node", "--version"], capture_output=True, check=True).stdout
-    what = [constraints, node, sys.version.encode(), repr(NODE_PACKAGES).encode(), Path(__file__).read_bytes()]
+    sources = [Path(__file__).with_name(COMPILED[language][1]).read_bytes() for language in languages()]
+    what = [*sources, constraints, node, sys.version.encode(), repr(NODE_PACKAGES).encode(), Path(__file__).read_bytes()]
     return hashlib.sha256(b"|".join(what)).hexdigest()[:12]
+
+
+def languages() -> list[str]:
+    return [language for language, (tools, _, _) in COMPILED.items() if all(map(shutil.which, tools))]
 
 
 def archive() -> Path:
@@ -74,8 +85,25 @@ def lay_out(root: Path) -> None:
         name = "python" if program == python else program.name
         if not (root / "usr/bin" / name).exists():
             (root / "usr/bin" / name).symlink_to(program)
+    for language in languages():
+        compile_program(language, root)
     packages = [f"{name}@{version}" for name, version in NODE_PACKAGES.items()]
     fetch.run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(root / "node"), *packages])
+
+
+def compile_program(language: str, root: Path) -> None:
+    source = str(Path(__file__).with_name(COMPILED[language][1]))
+    if language == "go":
+        fetch.run(["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(root / "usr/bin/chat-go"), source], CGO_ENABLED="0")
+        return
+    # Of Java only what the program takes: a twentieth of it.
+    modules = "java.base,java.net.http,jdk.crypto.ec"
+    fetch.run(["jlink", "--add-modules", modules, "--strip-java-debug-attributes", "--no-man-pages", "--no-header-files", "--output", str(root / "java")])
+    fetch.run(["javac", "-d", str(root / "java/classes"), source])
+    for program in (root / "java/bin/java", *(root / "java/lib").rglob("*.so")):
+        for library in libraries(program):
+            if not library.is_relative_to(root):
+                put(library, root)
 
 
 def copy(source: Path, target: Path) -> None:

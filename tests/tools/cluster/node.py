@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import parts  # noqa: E402
 from archive import Image, write_archive  # noqa: E402
-from parts import HOME, PAUSE, SOCKET, dns_of  # noqa: E402
+from parts import HOME, PAUSE, SOCKET, address6, dns_of  # noqa: E402
 
 PATIENCE_SECONDS = 120
 CLONE_NEWCGROUP = 0x02000000
@@ -111,10 +111,13 @@ def own_network(lanes: list[dict[str, str]]) -> None:
     ip("link", "add", "node0", "type", "veth", "peer", "name", "node1")
     for address in [address for lane, hosts in enumerate(lanes) for address in (dns_of(lane), *hosts.values())]:
         ip("addr", "add", f"{address}/24", "dev", "node0")
+        # As it stands: nobody is asked whether it is taken.
+        ip("addr", "add", f"{address6(address)}/64", "dev", "node0", "nodad")
     ip("link", "set", "node0", "up")
     ip("link", "set", "node1", "up")
     ip("route", "add", "default", "dev", "node0")
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    for switch in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        Path(f"/proc/sys/net/{switch}").write_text("1")
 
 
 def import_pause() -> None:

@@ -11,7 +11,9 @@ HOME = Path("/run/attache")
 # The node's own network; nothing of it is seen outside.
 NODE = "10.88.6.1"
 NETWORK = "10.88.6.{}"
+NETWORK6 = "fd00:88:6::{}"
 PODS = "10.88.7.0/24"
+PODS6 = "fd00:88:7::/64"
 SERVICES = "10.96.0.0/16"
 SERVER = "https://127.0.0.1:6443"
 PAUSE = "local/pause:1"
@@ -25,6 +27,11 @@ def addresses(lane: int) -> dict[str, str]:
     table = json.loads((fetch.ROOT / "helm/files/providers.json").read_text())
     hosts = sorted({row["origin"].partition("://")[2].partition("/")[0] for row in table.values() if row["origin"].startswith("https")})
     return {host: NETWORK.format(number) for number, host in enumerate([*hosts, "other.test", "late.test", "socket.test"], start=11 + 20 * lane)}
+
+
+def address6(address: str) -> str:
+    """The IPv6 address of the same host; no DNS tells it."""
+    return NETWORK6.format(address.rpartition(".")[2])
 
 
 def dns_of(lane: int) -> str:
@@ -50,7 +57,7 @@ def write_files(home: Path) -> None:
 
 
 def pod_network() -> dict:
-    ipam = {"type": "host-local", "ranges": [[{"subnet": PODS}]], "routes": [{"dst": "0.0.0.0/0"}]}
+    ipam = {"type": "host-local", "ranges": [[{"subnet": PODS}], [{"subnet": PODS6}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}
     bridge = {"type": "bridge", "bridge": "pods0", "isGateway": True, "hairpinMode": True, "ipam": ipam}
     return {"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge]}
 
@@ -113,6 +120,8 @@ def commands(programs: Path, lanes: list[dict[str, str]]) -> dict[str, list[str]
             "--service-account-issuer=https://cluster", f"--service-account-key-file={pki}/sa.pub",
             f"--service-account-signing-key-file={pki}/sa.key", "--authorization-mode=Node,RBAC",
             f"--service-cluster-ip-range={SERVICES}", "--allow-privileged=true",
+            # As a cluster before 1.36 may serve admission policies, beside what this one serves.
+            "--runtime-config=admissionregistration.k8s.io/v1beta1=true",
             f"--kubelet-client-certificate={pki}/admin.crt", f"--kubelet-client-key={pki}/admin.key",
             # The node's name is in no DNS.
             "--kubelet-preferred-address-types=InternalIP",

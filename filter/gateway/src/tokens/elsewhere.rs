@@ -19,8 +19,8 @@ pub const WINDOW: u64 = 1 << 20;
 /// - OpenAI's stored conversations and prompts are those of its Responses API (SDK `responses/response_create_params.py`), which
 ///   other servers take in chats as well.
 /// - What a search finds is billed "at the model's input token rate", of two models as "a fixed block of 8,000 input tokens per
-///   call" (OpenAI's pricing page; recorded of Claude: 22,205 for a question of 60). xAI's `search_parameters` and OpenRouter's
-///   `plugins` search likewise.
+///   call" (OpenAI's pricing page; recorded of Claude: 22,205 for a question of 60). xAI's `search_parameters` search
+///   likewise; OpenRouter's `plugins` may, or only read a document that is here.
 const MEMBERS: [(Protocol, &str, u64); 11] = [
     (Protocol::Gemini, "cachedContent", 1 << 15),
     (Protocol::Gemini, "cached_content", 1 << 15),
@@ -31,7 +31,7 @@ const MEMBERS: [(Protocol, &str, u64); 11] = [
     (Protocol::OpenAiChat, "prompt", SEARCH),
     (Protocol::OpenAiChat, "web_search_options", SEARCH),
     (Protocol::OpenAiChat, "search_parameters", SEARCH),
-    (Protocol::OpenAiChat, "plugins", SEARCH),
+    (Protocol::OpenAiChat, "plugins", 0),
     (Protocol::OpenAiChat, "mcp_servers", SEARCH),
 ];
 const SEARCH: u64 = 8000;
