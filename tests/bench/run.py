@@ -172,8 +172,9 @@ def without_filter(config: dict[str, Any]) -> dict[str, Any]:
     resources = config["static_resources"]
     manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     manager["http_filters"] = [one for one in manager["http_filters"] if one["name"] == "envoy.filters.http.router"]
-    route = manager["route_config"]["virtual_hosts"][0]["routes"][0]
-    route["route"] = {"timeout": "0s", "cluster": "origin.openai"}
+    # The first is for what the filter has admitted, the other for what it has not.
+    host = manager["route_config"]["virtual_hosts"][0]
+    host["routes"] = [host["routes"][0] | {"match": {"prefix": "/"}, "route": {"timeout": "0s", "cluster": "origin.openai"}}]
     for cluster in resources["clusters"]:
         for options in cluster.get("typed_extension_protocol_options", {}).values():
             options.pop("http_filters", None)

@@ -50,6 +50,7 @@ fn main() {
         providers: &[],
         routes: &[],
         served: &|_| true,
+        asked: &|_| true,
         passthrough: false,
         open: false,
         fleet: None,

@@ -195,7 +195,8 @@ pub struct TargetConfig {
     pub provider: String,
     /// The provider's name of the model; as the client asked where it is left out.
     pub model: Option<String>,
-    /// The output limit sent where the protocol requires one and the client gave none. Default 8192.
+    /// The output limit sent where the client gave none and the protocol requires one, or a budget counts the answer and how
+    /// long the model's may be is not known. Default 8192.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub max_output_tokens: Option<u64>,
 }

@@ -17,8 +17,10 @@ use crate::duration::Duration;
 use crate::failover::{Action, index_of};
 use crate::health::HealthPolicy;
 
+mod glob;
 mod providers;
 
+pub(crate) use glob::Glob;
 pub use providers::{Key, Provider};
 use providers::{Known, names_typed, providers};
 
@@ -133,6 +135,19 @@ impl Gateway {
         self.routes.get(index)
     }
 
+    /// Whether some target may be asked for a model that this pattern matches, in upper or lower case.
+    fn asks_for(&self, pattern: &str) -> bool {
+        let pattern = Glob(pattern.to_ascii_lowercase());
+        self.routes.iter().enumerate().any(|(at, route)| {
+            let exact = self.exact.iter().filter(|(_, index)| **index == at).map(|(name, _)| name.as_str());
+            let globs = self.globs.iter().filter(|(_, index)| *index == at).map(|(glob, _)| glob.0.as_str());
+            let named = route.targets.iter().filter_map(|target| target.model.as_deref());
+            named.clone().any(|model| pattern.matches(&model.to_ascii_lowercase()))
+                || names_freely(route)
+                    && exact.chain(globs).any(|served| pattern.meets(&Glob(served.to_ascii_lowercase())))
+        })
+    }
+
     /// The patterns that are served, for messages; exact names first.
     pub fn models(&self) -> Vec<&str> {
         let mut exact: Vec<&str> = self.exact.keys().map(String::as_str).collect();
@@ -185,10 +200,14 @@ fn health(typed: &HealthConfig, faults: &mut Vec<Fault>) -> HealthPolicy {
 fn budgets(config: &Config, gateway: &Gateway, providers: &[&str], faults: &mut Vec<Fault>) -> Budgets {
     let routes: Vec<&str> = gateway.routes.iter().map(|route| route.name.as_str()).collect();
     let passes = |provider: &config::ProviderConfig| provider.credentials == config::Credentials::Passthrough;
+    let whole =
+        !faults.iter().any(|fault| ["providers", "routes"].iter().any(|at| fault.path.starts_with(at)));
     let known = budget::Known {
         providers,
         routes: &routes,
         served: &|model| gateway.route(model).is_some(),
+        // Where some are not known, nobody knows what they are asked for.
+        asked: &|pattern| !whole || gateway.asks_for(pattern),
         passthrough: config.providers.iter().all(passes),
         open: gateway.globs.iter().any(|(_, index)| gateway.routes.get(*index).is_some_and(names_freely)),
         fleet: gateway.fleet.as_ref(),
@@ -304,23 +323,6 @@ fn route(index: usize, entry: &RouteConfig, known: &Known, faults: &mut Vec<Faul
     }
 }
 
-/// A pattern in which `*` stands for any run of characters.
-#[derive(Debug)]
-pub(crate) struct Glob(pub(crate) String);
-
-impl Glob {
-    pub(crate) fn matches(&self, name: &str) -> bool {
-        let mut pieces = self.0.split('*');
-        let Some(mut rest) = pieces.next().and_then(|first| name.strip_prefix(first)) else { return false };
-        let Some(last) = pieces.next_back() else { return rest.is_empty() };
-        for piece in pieces {
-            let Some((_, after)) = rest.split_once(piece) else { return false };
-            rest = after;
-        }
-        rest.ends_with(last)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,17 +404,28 @@ mod tests {
     }
 
     #[test]
-    fn globs() {
-        for (glob, name, expected) in [
-            ("a*", "abc", true),
-            ("*c", "abc", true),
-            ("a*c", "abc", true),
-            ("a*b*c", "axbxc", true),
-            ("a*b*c", "ac", false),
-            ("*", "", true),
-            ("a*a", "a", false),
-        ] {
-            assert_eq!(Glob(glob.to_owned()).matches(name), expected, "{glob} {name}");
-        }
+    fn a_budget_of_models_that_nobody_is_asked_for_is_a_fault() {
+        let told = |models: &[&str], route: serde_json::Value| -> Vec<String> {
+            let gateway = Gateway::new(json!({
+                "providers": [{ "name": "openai" }],
+                "routes": [{ "models": ["smart", "gpt-5*"], "targets": [route] }],
+                "budgets": [{ "name": "b", "limit": { "tokens": 5 }, "window": { "fixed": "1m" }, "match": { "models": models } }],
+            }));
+            gateway.err().into_iter().flatten().map(|fault| fault.path).collect()
+        };
+        let named = json!({ "provider": "openai", "model": "GPT-4o" });
+        assert_eq!(told(&["smart"], named.clone()), ["budgets[0].match.models"]);
+        assert_eq!(told(&["gpt-5*"], named.clone()), ["budgets[0].match.models"]);
+        assert!(told(&["smart", "gpt-4O*"], named).is_empty());
+        let as_asked = json!({ "provider": "openai" });
+        assert!(
+            told(&["smart"], as_asked.clone()).is_empty() && told(&["*-mini"], as_asked.clone()).is_empty()
+        );
+        assert_eq!(told(&["gpt-4*"], as_asked), ["budgets[0].match.models"]);
+        // Whose providers are not known, nobody knows what they are asked for.
+        assert_eq!(
+            told(&["o3"], json!({ "provider": "opnai", "model": "o3" })),
+            ["routes[0].targets[0].provider"]
+        );
     }
 }

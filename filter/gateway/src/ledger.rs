@@ -138,6 +138,9 @@ pub(crate) fn refusal(refused: &Refused, model: &str) -> (ApiError, Vec<(String,
             format!("{} left of {limit}", refused.remaining)
         }
         Why::Spent => format!("{remaining} left of {limit}, and the request may use more"),
+        Why::TooLarge if unit.clamps() => format!(
+            "the request may use more than the whole limit of {limit}, by its prompt and the longest answer that it allows"
+        ),
         Why::TooLarge => format!("the request may use more than the whole limit of {limit}"),
         Why::Full => "it has no room for another key; the operator sets how many (`maxKeys`)".to_owned(),
         Why::Unpriced => {

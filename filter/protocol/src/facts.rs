@@ -141,4 +141,20 @@ mod tests {
             assert_eq!(limited.sampling, Sampling { max_output_tokens: Some(9), ..Sampling::default() });
         });
     }
+
+    #[test]
+    fn a_request_without_an_answer_goes_to_its_owner_alone() {
+        for (limit, lost) in [(0, 1), (1, 0)] {
+            let body = format!(
+                r#"{{"model":"m","max_tokens":{limit},"messages":[{{"role":"user","content":"x"}}]}}"#
+            );
+            let request = Protocol::Anthropic.codec().decode_request(&Line::default(), &body).unwrap();
+            for provider in [Protocol::OpenAiChat, Protocol::Gemini] {
+                let dialect = crate::dialect::Dialect::STANDARD;
+                let losses = provider.codec().contract(&request, &dialect, "m");
+                let paths: Vec<&str> = losses.iter().map(|loss| loss.path.as_str()).collect();
+                assert_eq!(paths, &["max_tokens"][..lost], "{provider:?} {limit}");
+            }
+        }
+    }
 }

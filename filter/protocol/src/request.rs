@@ -359,6 +359,10 @@ pub fn text_alone(kinds: &Raw<'_>) -> bool {
         .is_ok_and(|kinds| kinds.iter().all(|kind| kind.eq_ignore_ascii_case("text")))
 }
 
+/// The reason why a request without an answer goes to its owner alone: "Set to `0` to populate the prompt cache without
+/// generating a response" (anthropic SDK `message_create_params.py`, `max_tokens`). To others 0 is an error, or no limit at all.
+pub const NO_ANSWER: &str = "only its owner fills a cache without answering";
+
 /// The place of an answer that the assistant has begun: the last message, where it is the assistant's own words.
 /// Anthropic and some Gemini models go on from there; OpenAI's answer anew.
 pub fn begun_answer(messages: &[Message<'_>]) -> Option<At> {

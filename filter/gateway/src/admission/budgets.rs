@@ -173,7 +173,12 @@ impl Planned {
         let model = self.ticket.plan.first().map(|step| named(step).unwrap_or_else(|| step.model.clone()));
         let model = model.as_deref().unwrap_or_default();
         let (error, mut headers) = ledger::refusal(refused, model);
-        headers.extend(budget::headers(&budget::standings(around, claims)));
+        let mut standings = budget::standings(around, claims);
+        // It may have been another account than its own: that of those for whom there is no room.
+        for standing in standings.iter_mut().filter(|standing| standing.budget == refused.budget) {
+            standing.remaining = standing.remaining.min(refused.remaining);
+        }
+        headers.extend(budget::headers(&standings));
         let counts = vec![metrics::budget(&refused.budget, "reject")];
         Box::new(Reject { protocol: self.ticket.protocol, error, headers, counts })
     }
@@ -195,17 +200,26 @@ pub(super) fn admit(
     let protocol = admission.protocol;
     let fail = |error: ApiError| Reject::of(protocol, error);
     let (mut other, mut downgraded): (Option<Request<'_>>, Option<String>) = (None, None);
+    // No other model can serve it.
+    let mut alone = false;
     loop {
         let asked = other.as_ref().unwrap_or(request);
-        let Choice { route, plan, conversation } =
-            admission.choose(gateway, asked, body, around).map_err(fail)?;
+        let Choice { route, plan, conversation } = match admission.choose(gateway, asked, body, around) {
+            Ok(choice) => choice,
+            Err(error) if other.is_none() => return Err(fail(error)),
+            // The client asked for nothing that its own model lacks: its budget is what it has to be told.
+            Err(_) => {
+                (other, downgraded, alone) = (None, None, true);
+                continue;
+            }
+        };
         if gateway.budgets.is_empty() {
             let choice = Choice { route, plan, conversation };
             let planned = admission.ticket(gateway, request, choice, body, around.now);
             return Ok(Verdict::Go(Box::new(planned.admitted(None, around.now))));
         }
         let case = Case { admission: &admission, gateway, request: asked, route, around, outside };
-        match case.ask(plan, downgraded.is_some()) {
+        match case.ask(plan, alone || downgraded.is_some()) {
             Asked::Otherwise { budget, to } => {
                 other = Some(Request { model: to.into(), ..request.clone() });
                 downgraded = Some(budget);

@@ -20,6 +20,8 @@ pub struct Known<'k> {
     pub routes: &'k [&'k str],
     /// Whether some route serves a model that clients ask for.
     pub served: &'k dyn Fn(&str) -> bool,
+    /// Whether some target may be asked for a model of this pattern.
+    pub asked: &'k dyn Fn(&str) -> bool,
     /// Every provider gets the client's own key.
     pub passthrough: bool,
     /// Some provider is asked for any model that a client names.
@@ -213,6 +215,11 @@ fn matches(entry: &BudgetConfig, known: &Known<'_>, told: &mut Told<'_>) -> Matc
                 let hint = suggest(pattern, names);
                 told.fault(&format!("match.{member}[{at}]"), format!("`{pattern}` matches none{hint}"));
             }
+        }
+        let never = fact == Fact::Model && !patterns.iter().any(|pattern| (known.asked)(pattern));
+        if !patterns.is_empty() && never {
+            let message = "no target's model is among these, so the budget would never hold; models are named as their providers name them, and what clients ask for by `match.routes`";
+            told.fault("match.models", message);
         }
         if !patterns.is_empty() {
             let plain = |pattern: &String| Glob(fact.plain(pattern.as_str().into()).into_owned());

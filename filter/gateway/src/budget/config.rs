@@ -95,7 +95,7 @@ pub struct WindowConfig {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MatchConfig {
-    /// Names of models, with `*` for any run of characters; one must match, in upper or lower case.
+    /// Names of models as their providers name them, with `*` for any run of characters; one must match, in upper or lower case.
     pub models: Vec<String>,
     /// Routes, by the first of their `models`; likewise.
     pub routes: Vec<String>,

@@ -139,6 +139,11 @@ pub(super) fn lease(
     None
 }
 
+/// When a place may come free, where [`lease`] has just found none.
+pub(super) fn free_at(store: &dyn Store, budget: u64) -> u64 {
+    room(store, budget).own.full
+}
+
 enum Admission {
     /// The part may have one place more, if nobody has written to it since it was read.
     Room,

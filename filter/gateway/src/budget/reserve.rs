@@ -343,7 +343,8 @@ fn lease(around: &Around<'_>, drafts: &mut [Draft<'_>], want: &Want) -> Result<(
         match keys::lease(around.store, keyed.budget, key, keyed.most, draft.now, (until, spare)) {
             Some(leased) => draft.state.leased = leased,
             None => {
-                let refused = draft.refused(Why::Full, Some(SOON));
+                let wait = keys::free_at(around.store, keyed.budget).saturating_sub(draft.now);
+                let refused = draft.refused(Why::Full, Some(wait.max(SOON)));
                 let share = keyed.on_full == OnFull::Share || rule.shadow;
                 return Err(Full { account: key, share, refused });
             }

@@ -67,11 +67,15 @@ fn plain(message: &str) -> String {
             "u64" => "a whole number",
             "a nonzero u64" => "a whole number above 0",
             "a sequence" => "a list",
+            // Only `onExceed` has such words.
+            "newtype variant" => "an object with the word as its member, such as `{queue: 5s}`",
+            "map with a single key" => "an object with one member",
             other => other.strip_prefix("struct ").map_or(other, |_| "an object"),
         };
         let found = match found {
             "sequence" => "a list",
             "map" => "an object",
+            "unit variant" => "the word alone",
             other => other.strip_prefix("string ").unwrap_or(other),
         };
         return format!("expected {expected}, found {found}");
@@ -206,6 +210,27 @@ mod tests {
                 "routes[2].models: expected a list, found \"c\"",
                 "routes[2].targets: is missing",
             ]
+        );
+    }
+
+    #[test]
+    fn words_that_take_something_say_so() {
+        let found = |on_exceed: Value| {
+            faults(json!({
+                "providers": [],
+                "routes": [],
+                "budgets": [{ "name": "b", "limit": {}, "onExceed": on_exceed }],
+            }))
+        };
+        assert_eq!(
+            found(json!("queue")),
+            [
+                "budgets[0].onExceed: expected an object with the word as its member, such as `{queue: 5s}`, found the word alone"
+            ]
+        );
+        assert_eq!(
+            found(json!({ "queue": "5s", "downgrade": { "model": "m" } })),
+            ["budgets[0].onExceed: expected an object with one member, found an object"]
         );
     }
 

@@ -19,8 +19,8 @@ pub const WINDOW: u64 = 1 << 20;
 /// - OpenAI's stored conversations and prompts are those of its Responses API (SDK `responses/response_create_params.py`), which
 ///   other servers take in chats as well.
 /// - What a search finds is billed "at the model's input token rate", of two models as "a fixed block of 8,000 input tokens per
-///   call" (OpenAI's pricing page; recorded of Claude: 22,205 for a question of 60). xAI's `search_parameters` and OpenRouter's
-///   `plugins` search likewise.
+///   call" (OpenAI's pricing page; recorded of Claude: 22,205 for a question of 60). xAI's `search_parameters` search
+///   likewise; OpenRouter's `plugins` may, or only read a document that is here.
 const MEMBERS: [(Protocol, &str, u64); 11] = [
     (Protocol::Gemini, "cachedContent", 1 << 15),
     (Protocol::Gemini, "cached_content", 1 << 15),
@@ -31,7 +31,7 @@ const MEMBERS: [(Protocol, &str, u64); 11] = [
     (Protocol::OpenAiChat, "prompt", SEARCH),
     (Protocol::OpenAiChat, "web_search_options", SEARCH),
     (Protocol::OpenAiChat, "search_parameters", SEARCH),
-    (Protocol::OpenAiChat, "plugins", SEARCH),
+    (Protocol::OpenAiChat, "plugins", 0),
     (Protocol::OpenAiChat, "mcp_servers", SEARCH),
 ];
 const SEARCH: u64 = 8000;
@@ -55,14 +55,28 @@ const BRING_NOTHING: [&str; 10] = [
 /// About how many tokens a prompt has beside what is in it; `None`: it names nothing that is elsewhere.
 pub fn names(request: &Request<'_>) -> Option<Bounds> {
     let members = request.extras.0.iter().filter(|(_, value)| !matches!(value.get(), "null" | "[]"));
-    let members = members.filter_map(|(name, _)| {
+    let members = members.filter_map(|(name, value)| {
         let row = MEMBERS.iter().find(|(owner, known, _)| *owner == request.protocol && name == known)?;
-        Some(row.2)
+        (name != "plugins" || searches(value.get())).then_some(row.2)
     });
     let tools = request.tools.iter().filter(|tool| fetches(tool, request.protocol)).map(|_| SEARCH);
     let messages = request.messages.iter().flat_map(named);
     let likely = members.chain(tools).chain(messages).reduce(u64::saturating_add)?;
     Some(Bounds { low: 0, likely, high: likely })
+}
+
+/// OpenRouter's plugins that bring nothing beside what is in the prompt: one reads its documents, one mends the answer's JSON
+/// (openrouter.ai/docs/guides/features/plugins, "Available Plugins"; recorded of a page of PDF).
+const PLUGINS_WITHIN: [&str; 2] = ["file-parser", "response-healing"];
+
+#[derive(serde::Deserialize)]
+struct Plugin {
+    id: Option<String>,
+}
+
+fn searches(plugins: &str) -> bool {
+    let within = |plugin: &Plugin| plugin.id.as_ref().is_some_and(|id| PLUGINS_WITHIN.contains(&id.as_str()));
+    serde_json::from_str::<Vec<Plugin>>(plugins).map_or(true, |plugins| !plugins.iter().all(within))
 }
 
 fn fetches(tool: &Tool<'_>, protocol: Protocol) -> bool {

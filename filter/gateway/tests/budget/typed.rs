@@ -93,6 +93,7 @@ impl Typed {
             providers: &[],
             routes: &[],
             served: &|_| true,
+            asked: &|_| true,
             passthrough: false,
             open: false,
             fleet: None,

@@ -139,6 +139,7 @@ impl World {
             providers: &[],
             routes: &[],
             served: &|_| true,
+            asked: &|_| true,
             passthrough: false,
             open: false,
             fleet: Some(&fleet),

@@ -6,8 +6,8 @@ use crate::gemini::models::{Family, Thinking, family, goes_on, level};
 use crate::gemini::request::{GENERATION, TOOL_CONFIG};
 use crate::gemini::turns;
 use crate::request::{
-    Effort, Output, Part, PartKind, Reasoning, ReasoningAmount, Request, Sampling, Source, Tool, ToolChoice,
-    begun_answer, budget_below,
+    Effort, NO_ANSWER, Output, Part, PartKind, Reasoning, ReasoningAmount, Request, Sampling, Source, Tool,
+    ToolChoice, begun_answer, budget_below,
 };
 use crate::text::Extras;
 
@@ -44,6 +44,9 @@ pub fn contract(request: &Request<'_>, model: &str) -> Vec<Loss> {
     let mut losses = Losses::new(request.protocol, &mut list);
     for (name, reason) in request.owners_alone() {
         losses.tell(Field::Extra(name), reason);
+    }
+    if request.sampling.max_output_tokens == Some(0) {
+        losses.tell(Field::MaxOutputTokens, NO_ANSWER);
     }
     if request.sampling.candidates.is_some_and(|candidates| candidates > 1) {
         losses.tell(Field::Candidates, "only one answer can be carried over from Gemini; ask for 1");

@@ -4,16 +4,20 @@ use crate::codec::{Protocol, SameProtocol};
 use crate::gemini::signature::uncarried;
 use crate::gemini::wire::Number;
 use crate::raw::{Edit, Item, RawObject, each};
+use crate::request::budget_below;
 use crate::text::Text;
 
 /// The settings and the output limit in them, in the spellings that Google takes; the first of each is written where
 /// the client wrote none.
 const SETTINGS: [&str; 2] = ["generationConfig", "generation_config"];
 const LIMIT: [&str; 2] = ["maxOutputTokens", "max_output_tokens"];
+const THINKING: [&str; 2] = ["thinkingConfig", "thinking_config"];
+const BUDGET: [&str; 2] = ["thinkingBudget", "thinking_budget"];
+/// The least budget beside 0 that every model takes: the highest of `models.rs`.
+const LEAST_BUDGET: u64 = 512;
 
 /// The model stands in the path; only where the body repeats it, it is edited there too. Signatures of another
-/// protocol's provider, which answered an earlier turn, would be corrupted ones to Gemini. A thinking budget may stay
-/// where it is: no document or recording has Google refuse one for the output limit, on which thoughts are counted.
+/// protocol's provider, which answered an earlier turn, would be corrupted ones to Gemini.
 pub fn edit(body: &str, edits: &SameProtocol<'_>) -> Option<Vec<u8>> {
     let SameProtocol { model, add_usage: _, others, output_limit } = *edits;
     if model.is_none() && !others && output_limit.is_none() {
@@ -46,7 +50,21 @@ fn limited(object: &RawObject<'_>, limit: u64) -> Option<(&'static str, String)>
     if asked.and_then(Number::count).is_some_and(|asked| asked > 0 && asked <= limit) {
         return None;
     }
-    Some((name, settings.edit(&[Edit::Set(member, &limit.to_string())])))
+    let (limit, thinking) = (limit.to_string(), below(&settings, limit));
+    let mut changes = vec![Edit::Set(member, &limit)];
+    changes.extend(thinking.as_ref().map(|(name, config)| Edit::Set(name, config)));
+    Some((name, settings.edit(&changes)))
+}
+
+/// A thinking budget below the output limit. Google refuses none above it, but counts thoughts on the limit, and an answer
+/// of nothing else would be for nothing. Where there is no room for what every model takes it stays.
+fn below(settings: &RawObject<'_>, limit: u64) -> Option<(&'static str, String)> {
+    let name = spelling(THINKING, settings);
+    let config = RawObject::parse(settings.get(name)?)?;
+    let member = spelling(BUDGET, &config);
+    let budget = serde_json::from_str::<Number>(config.get(member)?).ok().and_then(Number::count);
+    let less = budget_below(limit, budget.filter(|budget| *budget >= limit)?, LEAST_BUDGET)?;
+    Some((name, config.edit(&[Edit::Set(member, &less.to_string())])))
 }
 
 /// The spelling with a value, or else one that is there.
@@ -136,5 +154,37 @@ mod tests {
         for low in ["9", "\"9\"", "9.0"] {
             assert_eq!(limited(&format!(r#"{{"generation_config":{{"maxOutputTokens":{low}}}}}"#)), None);
         }
+    }
+    #[test]
+    fn a_thinking_budget_lies_below_the_output_limit() {
+        let limited = |limit, body: &str| {
+            let edits = SameProtocol { output_limit: Some(limit), ..SameProtocol::default() };
+            edit(body, &edits).map(|bytes| String::from_utf8(bytes).unwrap())
+        };
+        let asked = |limit: &str, budget: &str| {
+            format!(
+                r#"{{"generationConfig":{{{limit}"thinkingConfig":{{"includeThoughts":true,"thinkingBudget":{budget}}}}}}}"#
+            )
+        };
+        for (limit, budget, expected) in [
+            (4000, "8000", "2976"),
+            (4000, "4000", "2976"),
+            (4000, "\"8000\"", "2976"),
+            (4000, "3999", "3999"),
+            (800, "8000", "512"),
+            (512, "8000", "8000"),
+            (4000, "-1", "-1"),
+            (4000, "0", "0"),
+        ] {
+            let expected = asked(&format!(r#""maxOutputTokens":{limit},"#), expected);
+            assert_eq!(limited(limit, &asked("", budget)).as_ref(), Some(&expected), "{limit} {budget}");
+        }
+        assert_eq!(limited(9, &asked(r#""maxOutputTokens":9,"#, "8000")), None, "the client's own limit");
+        assert_eq!(
+            limited(4000, r#"{"generation_config":{"thinking_config":{"thinking_budget":5000}}}"#).as_deref(),
+            Some(
+                r#"{"generation_config":{"maxOutputTokens":4000,"thinking_config":{"thinking_budget":2976}}}"#
+            )
+        );
     }
 }

@@ -4,7 +4,9 @@ use super::message_encode::audio_format;
 use super::{models, schema};
 use crate::codec::{Field, Loss};
 use crate::dialect::{Dialect, MaxTokens};
-use crate::request::{Media, MediaKind, Output, Part, PartKind, Request, Role, Source, Tool, begun_answer};
+use crate::request::{
+    Media, MediaKind, NO_ANSWER, Output, Part, PartKind, Request, Role, Source, Tool, begun_answer,
+};
 
 /// "Up to 4 sequences" (openai SDK, `types/chat/completion_create_params.py`).
 const MOST_STOP_SEQUENCES: usize = 4;
@@ -16,6 +18,9 @@ pub fn check(request: &Request<'_>, dialect: &Dialect, model: &str) -> Vec<Loss>
     };
     for (name, reason) in request.owners_alone() {
         lose(Field::Extra(name), reason);
+    }
+    if request.sampling.max_output_tokens == Some(0) {
+        lose(Field::MaxOutputTokens, NO_ANSWER);
     }
     if request.sampling.candidates.is_some_and(|wanted| wanted > 1) {
         lose(Field::Candidates, "an answer that is translated has one candidate");

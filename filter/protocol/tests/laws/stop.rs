@@ -47,7 +47,13 @@ pub fn relayed() {
                 let stream = [&bytes[..*end], &out].concat();
                 let again = events_of(recording.protocol, [stream.as_slice()]);
                 let own = ends.len() - nth < 9 || Content::of_events(&again).end != End::Length;
-                let own = own.then(|| own_end(&recording, &bytes[..*end], sse));
+                let own = own.then(|| match own_end(&recording, &bytes[..*end], sse) {
+                    // Another choice has no end yet; that of the first stays as it was told.
+                    End::Failed(ErrorKind::Truncated) if first_ended(&before) => {
+                        own_end(&recording, bytes, sse)
+                    }
+                    own => own,
+                });
                 continues(&who, recording.protocol, &seen, own, &again, usage, findings);
                 written(&who, &recording, &before, &frames(&out), usage, findings);
                 if !sse {
@@ -59,6 +65,14 @@ pub fn relayed() {
         }
     }
     findings.done();
+}
+
+/// Whether of several choices the first has told how it ends.
+fn first_ended(frames: &[Value]) -> bool {
+    let choices: Vec<_> = frames.iter().filter_map(|frame| frame["choices"].as_array()).flatten().collect();
+    let first = |choice: &Value| choice["index"].as_u64().unwrap_or(0) == 0;
+    let ended = choices.iter().any(|choice| first(choice) && choice["finish_reason"].is_string());
+    ended && choices.iter().any(|choice| !first(choice))
 }
 
 /// What the beginning ends with by itself.
@@ -107,7 +121,9 @@ fn stopped(who: &str, encoder: &mut dyn StreamEncoder, mut out: Vec<u8>, finding
 /// The events so far, with an open part closed: what a complete answer of them holds.
 fn closed(events: &[StreamEvent<'static>]) -> Vec<StreamEvent<'static>> {
     let mut closed = events.to_vec();
-    if let Some(StreamEvent::PartStart { index, .. } | StreamEvent::Delta { index, .. }) = events.last() {
+    // What is beside the parts neither opens nor closes one.
+    let last = events.iter().rfind(|event| !matches!(event, StreamEvent::Beside(_)));
+    if let Some(StreamEvent::PartStart { index, .. } | StreamEvent::Delta { index, .. }) = last {
         closed.push(StreamEvent::PartEnd { index: *index });
     }
     closed

@@ -114,6 +114,7 @@ fn faults_of_fleets() {
         providers: &[],
         routes: &[],
         served: &|_| true,
+        asked: &|_| true,
         passthrough: false,
         open: false,
         fleet: None,

@@ -27,6 +27,8 @@ fn faults_of_budgets() {
         budget("h", json!({ "onExceed": { "downgrade": { "model": "none" } }, "defaultPrices": { "input": 1 } })),
         budget("i", json!({ "per": ["peer", "jwt.sub", "workload.label.app"], "maxKeys": 0 })),
         budget("j", json!({ "per": ["model"] })),
+        budget("k", json!({ "match": { "models": ["smart"] } })),
+        budget("l", json!({ "match": { "models": ["smart", "gpt-4o"] } })),
     ]))
     .unwrap_err();
     let header = "a client writes its headers itself, so any client can spend from another's account or from a new one each time; type `forgeable: true` if that is meant";
@@ -63,6 +65,7 @@ fn faults_of_budgets() {
             "budgets[7].defaultPrices: expected at least `input` and `output`".to_owned(),
             "budgets[8].maxKeys: expected a number from 1 to 100000, found `0`".to_owned(),
             format!("budgets[9].per: {model}"),
+            "budgets[10].match.models: no target's model is among these, so the budget would never hold; models are named as their providers name them, and what clients ask for by `match.routes`".to_owned(),
         ]
     );
 }
@@ -93,8 +96,8 @@ fn dollars_and_spans_as_people_type_them() {
 #[test]
 fn a_model_is_the_same_in_upper_and_lower_case() {
     let budgets = read(json!([
-        { "name": "a", "limit": { "tokens": 5 }, "window": { "fixed": "1m" }, "match": { "models": ["GPT-*"] }, "per": ["model"] },
-        { "name": "b", "limit": { "tokens": 5 }, "window": { "fixed": "1m" }, "match": { "facts": { "model": ["gpt-4o"] } } },
+        { "name": "a", "limit": { "tokens": 5 }, "window": { "fixed": "1m" }, "match": { "models": ["GPT-*"] }, "per": ["model"], "forgeable": true },
+        { "name": "b", "limit": { "tokens": 5 }, "window": { "fixed": "1m" }, "match": { "facts": { "model": ["gpt-4o"] } }, "forgeable": true },
     ]))
     .unwrap();
     let claims = |facts: &'static [(&str, &str)]| budgets.claims(&super::Sent(facts));
