@@ -22,11 +22,11 @@ POLICY = "admissionregistration.k8s.io/{}/MutatingAdmissionPolicy"
 MODES = ("hosts", "iptables", "baseUrl")
 
 
-def objects(given: dict[str, Any], folder: Path, *versions: str) -> list[dict[str, Any]]:
+def objects(given: dict[str, Any], folder: Path, *versions: str, release: str = "attache", namespace: str = "team") -> list[dict[str, Any]]:
     file = folder / "values.yaml"
     file.write_text(json.dumps(given))
     apis = [word for version in versions for word in ("--api-versions", POLICY.format(version))]
-    command = [render.helm(), "template", "attache", str(render.CHART), "-n", "team", "-f", str(file), *apis]
+    command = [render.helm(), "template", release, str(render.CHART), "-n", namespace, "-f", str(file), *apis]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise render.Refused(render.plain(done.stderr))
@@ -47,7 +47,7 @@ def named(found: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
 ], ids=["defaults", "every row", "keys", "passthrough", "refuse"])
 def test_envoy_and_the_filter_take_the_configuration(given: dict[str, Any], tmp_path: Path) -> None:
     found = objects(given, tmp_path)
-    assert validated(named(found, "ConfigMap", "attache-validation")["data"], tmp_path) == ""
+    assert validated(named(found, "ConfigMap", "attache-validate")["data"], tmp_path) == ""
     # Beside it every bootstrap as it is: nothing in them is fetched, so little is said against them.
     for mode in MODES:
         data = named(found, "ConfigMap", "attache")["data"]
@@ -58,7 +58,7 @@ def test_the_validation_reads_what_the_filter_reads(tmp_path: Path) -> None:
     """A fault that only the filter knows."""
     given = gateway([{"name": "openai"}], models=["a", "a"])
     given["gateway"]["routes"][0]["waitLimit"] = "25h"
-    told = validated(named(objects(given, tmp_path), "ConfigMap", "attache-validation")["data"], tmp_path)
+    told = validated(named(objects(given, tmp_path), "ConfigMap", "attache-validate")["data"], tmp_path)
     assert "config: 2 faults" in told and "routes[0].waitLimit: expected a duration" in told and "routes[0].models[1]" in told
 
 
@@ -84,15 +84,41 @@ def test_each_namespace_has_what_its_pods_mount(tmp_path: Path) -> None:
     for namespace in ("a", "b"):
         own = {one["metadata"]["name"] for one in found if one["metadata"].get("namespace") == namespace}
         assert own == {"attache", "attache-trust", "attache-tls-1"}
-    policy = named(found, "MutatingAdmissionPolicy", "attache-team-attache")
+    policy = named(found, "MutatingAdmissionPolicy", "attache-team.attache")
     (namespaces,) = policy["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"]
     assert namespaces["values"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("release", ["1234", "true", "null", "off", "1e3", "a.b-c", "x" * 53])
+def test_names_that_yaml_reads_otherwise_or_that_are_long(release: str, tmp_path: Path) -> None:
+    """Helm takes them, and so does Kubernetes, as long as they are strings and no longer than the objects' kinds allow."""
+    given = {"patch": {"containers": ["app"]}, "sidecar": {"logLevel": "off"}}
+    for found in (objects(given, tmp_path, "v1", release=release, namespace="007"),
+                  objects({"sidecar": {"enabled": False}}, tmp_path, release=release, namespace="007")):
+        for one in found:
+            metadata = one["metadata"]
+            texts = [metadata["name"], metadata.get("namespace", "007"), *metadata["labels"].values(), *metadata["labels"]]
+            assert all(isinstance(text, str) for text in texts), metadata
+            assert metadata["labels"]["app.kubernetes.io/instance"] == release and metadata.get("namespace", "007") == "007"
+            assert len(metadata["name"]) <= (63 if one["kind"] == "Job" else 253), metadata
+    patch = yaml.safe_load(named(objects(given, tmp_path, release=release), "ConfigMap", f"{release}-patch")["data"]["patch.yaml"])
+    (sidecar,) = patch["spec"]["template"]["spec"]["initContainers"]
+    assert all(isinstance(word, str) for word in sidecar["args"]) and "off" in sidecar["args"]
+
+
+def test_no_two_releases_share_a_policy(tmp_path: Path) -> None:
+    names = set()
+    for namespace, release in (("a-b", "c"), ("a", "b-c"), ("a", "b.c"), ("a-b", "c-pods")):
+        found = objects({}, tmp_path, "v1", release=release, namespace=namespace)
+        own = {(one["kind"], one["metadata"]["name"]) for one in found if "Policy" in one["kind"]}
+        assert len(own) == 6 and not own & names
+        names |= own
 
 
 def test_the_image_by_digest(tmp_path: Path) -> None:
     digest = "sha256:" + "0" * 64
     found = objects({"sidecar": {"image": {"repository": "registry.example/attache", "digest": digest}}}, tmp_path, "v1")
-    assert f"registry.example/attache@{digest}" in json.dumps(named(found, "MutatingAdmissionPolicy", "attache-team-attache"))
+    assert f"registry.example/attache@{digest}" in json.dumps(named(found, "MutatingAdmissionPolicy", "attache-team.attache"))
 
 
 @pytest.mark.parametrize("given, told", [

@@ -2,8 +2,18 @@
 
 {{- define "attache.labels" -}}
 app.kubernetes.io/name: attache
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- /* The admission policies', which are the cluster's: no two releases share one, as a namespace's name has no dot. */ -}}
+{{- define "attache.policy.name" -}}
+{{- printf "attache-%s.%s" .Release.Namespace .Release.Name -}}
+{{- end -}}
+
+{{- /* The hook's, which names a pod's label too: at most 63 letters, and a release's name may have 53. */ -}}
+{{- define "attache.validation.name" -}}
+{{- printf "%s-validate" .Release.Name | quote -}}
 {{- end -}}
 
 {{- /* The namespaces that the release serves, JSON array; a pod mounts only what lies in its own. */ -}}

@@ -76,7 +76,7 @@ args:
   - {{ .Values.concurrency | toString | quote }}
   - --disable-hot-restart
   - --log-level
-  - {{ .Values.sidecar.logLevel }}
+  - {{ .Values.sidecar.logLevel | quote }}
   - --component-log-level
   - wasm:info
 ports:
