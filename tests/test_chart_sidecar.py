@@ -115,6 +115,31 @@ def test_no_two_releases_share_a_policy(tmp_path: Path) -> None:
         names |= own
 
 
+def test_helm_test_makes_a_pod_that_has_the_sidecar(tmp_path: Path) -> None:
+    """In a namespace that the release serves: by its policy, and where there is none, by the template."""
+    for given, versions, namespace in (({}, ["v1"], "team"), ({"injection": {"namespaces": ["a", "b"]}}, ["v1"], "a"),
+                                       ({"injection": {"namespaces": ["a", "team"]}}, ["v1"], "team"),
+                                       ({"injection": {"enabled": False}}, ["v1"], "team"), ({}, [], "team")):
+        job = named(objects(given, tmp_path, *versions), "Job", "attache-test")
+        template = job["spec"]["template"]
+        by_policy = bool(versions) and given.get("injection", {}).get("enabled", True)
+        assert job["metadata"]["namespace"] == namespace
+        assert template["metadata"]["labels"]["attache/inject"] == ("true" if by_policy else "false")
+        assert [one["name"] for one in template["spec"].get("initContainers", [])] == ([] if by_policy else ["attache"])
+
+
+def test_hosts_are_what_kubernetes_takes_for_names(tmp_path: Path) -> None:
+    """An alias that is none would have every new pod refused."""
+    origins = ["https://API.Example.com/v1", "https://api.example.com.", "https://a_b.example.com", "https://-x.example.com"]
+    providers = [{"name": f"p{i}", "provider": "openai", "origin": origin} for i, origin in enumerate(origins)]
+    found = objects({**gateway(providers), "patch": {"containers": ["app"]}}, tmp_path, "v1")
+    pod = yaml.safe_load(named(found, "ConfigMap", "attache-patch")["data"]["patch.yaml"])["spec"]["template"]["spec"]
+    assert pod["hostAliases"] == [{"ip": "127.0.0.1", "hostnames": ["api.example.com"]}]
+    (names,) = [one["expression"] for one in named(found, "MutatingAdmissionPolicy", "attache-team.attache")["spec"]["variables"] if one["name"] == "hosts"]
+    assert names.startswith('["api.example.com"].filter(')
+    assert validated(named(found, "ConfigMap", "attache-validate")["data"], tmp_path) == ""
+
+
 def test_the_image_by_digest(tmp_path: Path) -> None:
     digest = "sha256:" + "0" * 64
     found = objects({"sidecar": {"image": {"repository": "registry.example/attache", "digest": digest}}}, tmp_path, "v1")

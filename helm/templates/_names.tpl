@@ -21,6 +21,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .Values.injection.namespaces | default (list .Release.Namespace) | uniq | toJson -}}
 {{- end -}}
 
+{{- /* The one of them in which `helm test` makes its pod. */ -}}
+{{- define "attache.namespace" -}}
+{{- $served := include "attache.namespaces" . | fromJsonArray -}}
+{{- ternary .Release.Namespace (first $served) (has .Release.Namespace $served) -}}
+{{- end -}}
+
 {{- /* The version in which the cluster serves admission policies, or nothing. */ -}}
 {{- define "attache.policy.version" -}}
 {{- if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}v1

@@ -127,6 +127,14 @@ objectSelector:
   expression: "!has(object.spec.hostNetwork) || !object.spec.hostNetwork"
 - name: not-windows
   expression: '!has(object.spec.os) || object.spec.os.name != "windows"'
+- name: no-windows-node
+  expression: >-
+    !has(object.spec.nodeSelector) || !("kubernetes.io/os" in object.spec.nodeSelector) || object.spec.nodeSelector["kubernetes.io/os"] != "windows"
+# Half of one release's and half of another's would be neither.
+- name: not-of-another-release
+  expression: >-
+    !has(object.spec.volumes) ||
+    !object.spec.volumes.exists(v, v.name == "attache-config" && !(has(v.configMap) && has(v.configMap.name) && v.configMap.name == {{ toJson .Release.Name }}))
 {{- end -}}
 
 {{- /* Who opted in: pods by their label, and all pods of a namespace by its. One binding for each. JSON array. */ -}}

@@ -63,7 +63,9 @@
       {{- if or (lt $port 1) (gt $port 65535) -}}
         {{- $faults = append $faults (printf "%s.origin: port %d is not between 1 and 65535" $path $port) -}}
       {{- end -}}
-      {{- $host := regexReplaceAll ":[0-9]+$" $authority "" | trimPrefix "[" | trimSuffix "]" -}}
+      {{- $host := regexReplaceAll ":[0-9]+$" $authority "" | trimPrefix "[" | trimSuffix "]" | lower -}}
+      {{- /* A certificate has no dot at the end, and no search path is tried with TLS. */ -}}
+      {{- if eq $scheme "https" -}}{{- $host = trimSuffix "." $host -}}{{- end -}}
       {{- $ip := or (contains ":" $host) (regexMatch "^[0-9]+(\\.[0-9]+){3}$" $host) -}}
       {{- $providers = append $providers (dict "name" $name "clusters" $clusters "tls" (eq $scheme "https") "host" $host "port" $port "ip" $ip "inject" (eq $credentials "inject") "header" $entry.credential.header "prefix" $entry.credential.prefix) -}}
     {{- end -}}

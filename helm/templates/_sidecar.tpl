@@ -105,10 +105,10 @@ running pod takes up changes without a restart:
 {{- concat $hosts .Values.interception.hosts | uniq | toJson -}}
 {{- end -}}
 
-{{- /* Those of them that a hosts file can lead to the sidecar: not wildcards. JSON array. */ -}}
+{{- /* Those of them that `hostAliases` can lead to the sidecar: not wildcards, nor what Kubernetes takes for no name, such as `a_b.example`. JSON array. */ -}}
 {{- define "attache.sidecar.aliases" -}}
 {{- $hosts := list -}}
-{{- range include "attache.sidecar.hosts" . | fromJsonArray -}}{{- if not (contains "*" .) -}}{{- $hosts = append $hosts . -}}{{- end -}}{{- end -}}
+{{- range include "attache.sidecar.hosts" . | fromJsonArray -}}{{- if regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$" . -}}{{- $hosts = append $hosts . -}}{{- end -}}{{- end -}}
 {{- toJson $hosts -}}
 {{- end -}}
 

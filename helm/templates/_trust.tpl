@@ -25,7 +25,7 @@ before. What the cluster has is kept. A rendering makes new ones each time it is
     {{- /* The same names under the same authority: the certificate stays, and no sidecar reads a new one. */ -}}
     {{- $names := join "," (append $hosts $authority.Cert) | sha256sum -}}
     {{- $server := dict -}}
-    {{- $old := lookup "v1" "Secret" $.Release.Namespace (printf "%s-tls-%d" $.Release.Name $generation) -}}
+    {{- $old := lookup "v1" "Secret" (include "attache.namespace" $) (printf "%s-tls-%d" $.Release.Name $generation) -}}
     {{- if and $old (eq (get ($old.metadata.annotations | default dict) "attache/names") $names) -}}
       {{- $server = dict "Cert" (get $old.data "tls.crt" | b64dec) "Key" (get $old.data "tls.key" | b64dec) -}}
     {{- else -}}
