@@ -3,7 +3,9 @@
 Pods with it are tested in a cluster (tests/cluster).
 """
 
+import base64
 import json
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +142,24 @@ def test_hosts_are_what_kubernetes_takes_for_names(tmp_path: Path) -> None:
     assert validated(named(found, "ConfigMap", "attache-validate")["data"], tmp_path) == ""
 
 
+def test_authorities_that_applications_trust_beside_ours(tmp_path: Path) -> None:
+    """What the variables name replaces what is in an image, so a network's own authority must be in it too."""
+    first = authority().partition("-----END CERTIFICATE-----")
+    one = first[0][first[0].index("-----BEGIN"):] + first[1]
+    plain, found = (named(objects(given, tmp_path), "ConfigMap", "attache-trust") for given in ({}, {"trust": {"additional": one}}))
+    for file in ("bundle.pem", "authority.pem"):
+        assert found["data"][file].count(one) == plain["data"][file].count(one) + 1
+    lengths = [len(base64.b64decode(of["binaryData"]["authorities.jks"])) for of in (plain, found)]
+    assert lengths[1] - lengths[0] > len(ssl.PEM_cert_to_DER_cert(one))
+
+
+def test_resources_of_all_forms(tmp_path: Path) -> None:
+    given = {"requests": {"cpu": 0.5, "memory": "1e8"}, "limits": {"cpu": 2, "memory": "1.5Gi", "ephemeral-storage": "1G"}}
+    found = objects({"sidecar": {"resources": given}, "patch": {"containers": ["app"]}}, tmp_path)
+    pod = yaml.safe_load(named(found, "ConfigMap", "attache-patch")["data"]["patch.yaml"])["spec"]["template"]["spec"]
+    assert pod["initContainers"][0]["resources"] == {"requests": {"cpu": "0.5", "memory": "1e8"}, "limits": {"cpu": 2, "memory": "1.5Gi", "ephemeral-storage": "1G"}}
+
+
 def test_the_image_by_digest(tmp_path: Path) -> None:
     digest = "sha256:" + "0" * 64
     found = objects({"sidecar": {"image": {"repository": "registry.example/attache", "digest": digest}}}, tmp_path, "v1")
@@ -152,6 +172,16 @@ def test_the_image_by_digest(tmp_path: Path) -> None:
     ({"sidecar": {"image": {"digest": "latest"}}}, "sidecar.image.digest"),
     ({"sidecar": {"labels": ["a b"]}}, "sidecar.labels"),
     ({"trust": {"generation": 0}}, "trust.generation"),
+    ({"trust": {"additional": "mine.pem"}}, "trust.additional"),
+    ({"trust": {"secret": "My Own", "authority": "PEM"}}, "trust.secret"),
+    ({"keys": {"secret": "a\n    b: c"}}, "keys.secret"),
+    ({"sidecar": {"pullSecrets": [{"name": "a/b"}]}}, "sidecar.pullSecrets"),
+    ({"sidecar": {"image": {"repository": "a b"}}}, "sidecar.image.repository"),
+    ({"sidecar": {"image": {"tag": "1\"2"}}}, "sidecar.image.tag"),
+    ({"sidecar": {"status": {"address": "everywhere"}}}, "sidecar.status.address"),
+    ({"sidecar": {"resources": {"limits": {"memory": "much"}}}}, "sidecar.resources.limits.memory"),
+    ({"patch": {"containers": ["a b"]}}, "patch.containers"),
+    ({"injection": {"namespaces": ["A"]}}, "injection.namespaces"),
     ({"trust": {"secret": "own"}}, "trust.authority: missing"),
     ({"injection": {"failurePolicy": "Maybe"}}, "injection.failurePolicy"),
     ({"sidecarr": {}}, "sidecarr"),
