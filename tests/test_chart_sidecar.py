@@ -153,6 +153,14 @@ def test_authorities_that_applications_trust_beside_ours(tmp_path: Path) -> None
     assert lengths[1] - lengths[0] > len(ssl.PEM_cert_to_DER_cert(one))
 
 
+def test_a_file_of_authorities_as_it_comes(tmp_path: Path) -> None:
+    """Indented, or from Windows: it is an entry of a ConfigMap all the same."""
+    found = objects({"sidecar": {"authorities": "\r\n  -----BEGIN CERTIFICATE-----\r\nAA==\r\n-----END CERTIFICATE-----\r\n"}}, tmp_path)
+    for name in ("attache", "attache-validate"):
+        told = named(found, "ConfigMap", name)["data"]["authorities.pem"]
+        assert told.split() == ["-----BEGIN", "CERTIFICATE-----", "AA==", "-----END", "CERTIFICATE-----"]
+
+
 def test_resources_of_all_forms(tmp_path: Path) -> None:
     given = {"requests": {"cpu": 0.5, "memory": "1e8"}, "limits": {"cpu": 2, "memory": "1.5Gi", "ephemeral-storage": "1G"}}
     found = objects({"sidecar": {"resources": given}, "patch": {"containers": ["app"]}}, tmp_path)
@@ -181,6 +189,10 @@ def test_the_image_by_digest(tmp_path: Path) -> None:
     ({"sidecar": {"status": {"address": "everywhere"}}}, "sidecar.status.address"),
     ({"sidecar": {"resources": {"limits": {"memory": "much"}}}}, "sidecar.resources.limits.memory"),
     ({"patch": {"containers": ["a b"]}}, "patch.containers"),
+    ({"test": {"image": "a\nb: c"}}, "test.image"),
+    ({"interception": {"hosts": None}}, "interception.hosts"),
+    ({"sidecar": {"resources": None}}, "sidecar.resources"),
+    ({"injection": None}, "injection"),
     ({"injection": {"namespaces": ["A"]}}, "injection.namespaces"),
     ({"trust": {"secret": "own"}}, "trust.authority: missing"),
     ({"injection": {"failurePolicy": "Maybe"}}, "injection.failurePolicy"),

@@ -31,7 +31,7 @@ running pod takes up changes without a restart:
     {{- end -}}
   {{- end -}}
 {{- end -}}
-{{- with .Values.sidecar.authorities -}}{{- $_ := set $files "authorities.pem" . -}}{{- end -}}
+{{- with .Values.sidecar.authorities -}}{{- $_ := set $files "authorities.pem" (printf "%s\n" (trim .)) -}}{{- end -}}
 {{- $argument := dict "root" $inside "base" $base -}}
 {{- $_ := set $files "clusters.json" (include "attache.sidecar.clusters" $argument) -}}
 {{- $_ := set $files "routes.json" (include "attache.sidecar.routes" (merge (dict "name" "attache") $argument)) -}}

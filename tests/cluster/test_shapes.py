@@ -125,6 +125,15 @@ def test_patch_is_the_same_change(name: str, team: Namespace, values: dict[str, 
     assert VOLUMES <= {volume["name"] for volume in patched["volumes"]}
 
 
+def test_a_large_pod(team: Namespace) -> None:
+    """What an expression of a policy may cost has a limit: a pod much larger than most is within it."""
+    own = [{"name": f"OWN_{i}", "value": str(i)} for i in range(150)]
+    containers = [{"name": f"app-{i}", "image": "local/apps:1", "env": own} for i in range(20)]
+    made = admitted(team, merged(pod("shape"), {"spec": {"containers": containers, "initContainers": [{**one, "name": f"first-{one['name']}"} for one in containers]}}))
+    for container in [*made["spec"]["containers"], *made["spec"]["initContainers"][1:]]:
+        assert environment(container) == {**{one["name"]: one["value"] for one in own}, **TRUST, **PLACEHOLDERS}
+
+
 def test_namespaces_opt_in_as_a_whole(team: Namespace) -> None:
     given = merged(pod("shape"), {"metadata": {"labels": {"attache/inject": None}}})
     checked(["kubectl", "label", "namespace", team.name, "attache/inject=true"])
