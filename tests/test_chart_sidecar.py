@@ -130,6 +130,12 @@ def test_helm_test_makes_a_pod_that_has_the_sidecar(tmp_path: Path) -> None:
         assert [one["name"] for one in template["spec"].get("initContainers", [])] == ([] if by_policy else ["attache"])
 
 
+def test_jobs_end_in_a_mesh(tmp_path: Path) -> None:
+    for one in (one for one in objects({}, tmp_path, "v1") if one["kind"] == "Job"):
+        metadata = one["spec"]["template"]["metadata"]
+        assert metadata["labels"]["sidecar.istio.io/inject"] == "false" and metadata["annotations"] == {"linkerd.io/inject": "disabled"}
+
+
 def test_hosts_are_what_kubernetes_takes_for_names(tmp_path: Path) -> None:
     """An alias that is none would have every new pod refused."""
     origins = ["https://API.Example.com/v1", "https://api.example.com.", "https://a_b.example.com", "https://-x.example.com"]

@@ -6,6 +6,11 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{- /* Meshes whose proxies are ordinary containers would keep a Job from its end. Istio's label, Linkerd's annotation. JSON. */ -}}
+{{- define "attache.unmeshed" -}}
+{{- dict "label" (dict "sidecar.istio.io/inject" "false") "annotation" (dict "linkerd.io/inject" "disabled") | toJson -}}
+{{- end -}}
+
 {{- /* The admission policies', which are the cluster's: no two releases share one, as a namespace's name has no dot. */ -}}
 {{- define "attache.policy.name" -}}
 {{- printf "attache-%s.%s" .Release.Namespace .Release.Name -}}
@@ -21,7 +26,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .Values.injection.namespaces | default (list .Release.Namespace) | uniq | toJson -}}
 {{- end -}}
 
-{{- /* The one of them in which `helm test` makes its pod. */ -}}
+{{- /* The one of them in which `helm test` makes its pod: the release's own, if it is one. */ -}}
 {{- define "attache.namespace" -}}
 {{- $served := include "attache.namespaces" . | fromJsonArray -}}
 {{- ternary .Release.Namespace (first $served) (has .Release.Namespace $served) -}}

@@ -2,9 +2,13 @@
 {{- define "attache.test.pod" -}}
 {{- $hosts := include "attache.sidecar.aliases" . | fromJsonArray -}}
 {{- $direct := or (eq .Values.interception.mode "baseUrl") (not $hosts) -}}
+{{- $unmeshed := include "attache.unmeshed" . | fromJson -}}
 metadata:
+  annotations:
+    {{- toYaml $unmeshed.annotation | nindent 4 }}
   labels:
     attache/inject: "true"
+    {{- toYaml $unmeshed.label | nindent 4 }}
     {{- include "attache.labels" . | nindent 4 }}
 spec:
   restartPolicy: Never

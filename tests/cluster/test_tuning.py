@@ -258,6 +258,16 @@ def test_a_release_serves_several_namespaces(tuned: Namespace, second: Namespace
     made.delete()
 
 
+def test_helm_test_asks_where_the_release_serves(tuned: Namespace, second: Namespace, values: dict[str, Any], quiet: Provider) -> None:
+    """In another namespace than its own, by the policy, and by the template where there is none; the certificate stays as it is."""
+    shown = second.get("secret", "attache-tls-2")["data"]
+    for enabled in (True, False):
+        tuned.installed({**values, "trust": {"generation": 2}, "injection": {"namespaces": ["second"], "enabled": enabled}})
+        done = tuned.helm("test", "attache")
+        assert done.status == 0 and "Succeeded" in done.out, done
+    assert second.get("secret", "attache-tls-2")["data"] == shown and not quiet.requests()
+
+
 def test_uninstall_leaves_nothing(tuned: Namespace, second: Namespace, app: Pod) -> None:
     """In neither of the namespaces that it served, nor of the cluster's own objects."""
     done = tuned.helm("uninstall", "attache")
@@ -273,4 +283,4 @@ def test_uninstall_leaves_nothing(tuned: Namespace, second: Namespace, app: Pod)
         assert sorted(one["metadata"]["name"] for one in own) == ["attache-keys", "kube-root-ca.crt"]
     done = listed(kinds["false"])
     # Another release's policies have its namespace in their names.
-    assert done.status == 0 and not [name for name in done.out.split() if f"attache-{tuned.name}-" in name], done
+    assert done.status == 0 and not [name for name in done.out.split() if f"/attache-{tuned.name}." in name], done
