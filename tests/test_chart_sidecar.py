@@ -48,7 +48,7 @@ def named(found: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     {"interception": {"otherPaths": "refuse"}},
 ], ids=["defaults", "every row", "keys", "passthrough", "refuse"])
 def test_envoy_and_the_filter_take_the_configuration(given: dict[str, Any], tmp_path: Path) -> None:
-    found = objects(given, tmp_path)
+    found = objects(given, tmp_path, "v1")
     assert validated(named(found, "ConfigMap", "attache-validate")["data"], tmp_path) == ""
     # Beside it every bootstrap as it is: nothing in them is fetched, so little is said against them.
     for mode in MODES:
@@ -128,6 +128,18 @@ def test_helm_test_makes_a_pod_that_has_the_sidecar(tmp_path: Path) -> None:
         assert job["metadata"]["namespace"] == namespace
         assert template["metadata"]["labels"]["attache/inject"] == ("true" if by_policy else "false")
         assert [one["name"] for one in template["spec"].get("initContainers", [])] == ([] if by_policy else ["attache"])
+
+
+@pytest.mark.parametrize("row", json.loads((ROOT / "helm/files/providers.json").read_text()))
+def test_every_provider_alone(row: str, tmp_path: Path) -> None:
+    """With the policy, the patch and the notes: some have no variable for a key, some no TLS."""
+    given = {"gateway": {"providers": [{"name": row}], "routes": []}, "patch": {"containers": ["app"]}}
+    kinds = {one["kind"] for one in objects(given, tmp_path, "v1")}
+    assert "MutatingAdmissionPolicy" in kinds
+    file = tmp_path / "values.yaml"
+    install = [render.helm(), "install", "attache", str(render.CHART), "--dry-run=client", "-f", str(file)]
+    done = subprocess.run(install, capture_output=True, text=True)
+    assert done.returncode == 0 and f"--from-literal={row}=KEY" in done.stdout, done.stderr
 
 
 def test_jobs_end_in_a_mesh(tmp_path: Path) -> None:

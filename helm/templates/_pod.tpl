@@ -185,7 +185,7 @@ volumeMounts:
     {{- if ne (.credentials | default "inject") "passthrough" -}}{{- $rows = append $rows (.provider | default .name) -}}{{- end -}}
   {{- end -}}
   {{- range $row := uniq $rows -}}
-    {{- range $name, $others := get $table.keys $row -}}
+    {{- range $name, $others := get $table.keys $row | default dict -}}
       {{- $found = append $found (dict "name" $name "value" "attache-puts-the-key" "modes" (concat $tls (list "baseUrl")) "unless" (prepend $others $name)) -}}
     {{- end -}}
   {{- end -}}
