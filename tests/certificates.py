@@ -17,6 +17,7 @@ class Certificates:
     def __init__(self, folder: Path, hosts: tuple[str, ...] = ()):
         """Writes everything into the folder; `authority` is what a client is to trust. Servers are this machine and `hosts`."""
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self.authority = folder / "trusted-authority.pem"
         self._chains = {name: chain(folder, name, hosts) for name in ("trusted", "stranger")}
 

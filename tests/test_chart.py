@@ -87,6 +87,16 @@ def test_filter_configuration_is_json_with_the_gateway_verbatim(tmp_path: Path) 
     assert json.loads(configuration["value"]) == {"role": "gateway", "limits": limits, **given}
 
 
+def test_a_peer_that_nobody_verifies_is_no_key_of_a_budget(tmp_path: Path) -> None:
+    given = gateway([{"name": "openai"}])
+    given["gateway"]["budgets"] = [{"name": "b", "limit": {"concurrent": 1}, "per": ["peer"]}]
+    socket = {"name": "envoy.transport_sockets.tls", "typed_config": {"common_tls_context": {"tls_certificates": []}}}
+    told = refusal(tmp_path, given | {"listener": {"transportSocket": socket}})
+    assert "gateway.budgets[0]: it is kept by `peer`, and no client's certificate is verified" in told, told
+    socket["typed_config"]["common_tls_context"]["validation_context"] = {"trusted_ca": {"filename": "/ca.pem"}}
+    rendering(tmp_path, given | {"listener": {"transportSocket": socket}})
+
+
 def test_origin_decides_address_and_trust(tmp_path: Path) -> None:
     given = gateway(
         [

@@ -104,6 +104,7 @@ def test_the_image_by_digest(tmp_path: Path) -> None:
     ({"trust": {"secret": "own"}}, "trust.authority: missing"),
     ({"injection": {"failurePolicy": "Maybe"}}, "injection.failurePolicy"),
     ({"sidecarr": {}}, "sidecarr"),
+    ({"injection": {"namespaces": ["a", "b", "c"]}}, "injection.namespaces: Helm's record"),
 ])
 def test_refused(given: dict[str, Any], told: str, tmp_path: Path) -> None:
     with pytest.raises(render.Refused) as refused:

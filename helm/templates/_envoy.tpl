@@ -3,6 +3,14 @@
 {{- $values := .Values -}}
 {{- $providers := include "attache.providers" . | fromJsonArray -}}
 {{- $limit := .Values.bufferLimitBytes | int64 -}}
+{{- $verifies := regexMatch "trusted_ca|validation_context_sds_secret_config|combined_validation_context" (.Values.listener.transportSocket | toJson) -}}
+{{- if and .Values.listener.transportSocket (not $verifies) -}}
+{{- range $at, $budget := .Values.gateway.budgets -}}
+{{- if or (has "peer" ($budget.per | default list)) (hasKey (dig "match" "facts" dict $budget) "peer") -}}
+{{- fail (printf "\n\nconfig: 1 fault\n  gateway.budgets[%d]: it is kept by `peer`, and no client's certificate is verified; give listener.transportSocket a `validation_context` with a `trusted_ca`\n" $at) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 node: {id: attache, cluster: attache}
 admin:
   address:

@@ -123,7 +123,8 @@ def values(certificates: Certificates) -> dict[str, Any]:
         "gateway": {"providers": [*({"name": name} for name in HOSTS), socket], "routes": routes, "budgets": [few]},
         "test": {"image": apps.NAME, "pullPolicy": "Never"},
         "interception": {"hosts": ["*.wild.test"], "ipv6": True},
-        "sidecar": {"image": {"pullPolicy": "Never"}, "authorities": certificates.authority.read_text(), "labels": ["team"]},
+        "sidecar": {"image": {"pullPolicy": "Never"}, "pullSecrets": [{"name": "registry"}],
+                    "authorities": certificates.authority.read_text(), "labels": ["team"]},
     }
 
 

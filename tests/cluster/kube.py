@@ -26,8 +26,6 @@ MODEST = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, 
 # Which of the tests that run side by side these are (conftest.py).
 LANE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 HELM = [os.environ.get("HELM") or str(fetch.ROOT / ".attache/helm")]
-
-
 HELM_3 = subprocess.run([*HELM, "version", "--short"], capture_output=True, text=True).stdout.startswith("v3.")
 
 

@@ -1,14 +1,16 @@
 """Beginning and end: the sidecar is there before the application and after it, and its own death is a short one."""
 
 import json
+import re
 import subprocess
 import threading
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 
+from certificates import Certificates
 from cluster import Cluster
-from kube import APPS, MODEST, Namespace, pod, run, until
+from kube import APPS, HELM, MODEST, Namespace, Pod, pod, run, until
 from provider import Provider
 from sidecar import kill, process_of
 
@@ -173,22 +175,59 @@ class followed:  # noqa: N801 - reads as a participle
         self.process.wait()
 
 
-@pytest.fixture
-def restricted(cluster: Cluster, values: dict[str, Any]) -> Any:
+@pytest.fixture(scope="module")
+def restricted(cluster: Cluster, provider: Provider, certificates: Certificates, values: dict[str, Any]) -> Iterator[Namespace]:
+    """Pod Security's strictest profile; and a certificate that is not the chart's, as cert-manager would put it there."""
     namespace = Namespace("restricted", {"pod-security.kubernetes.io/enforce": "restricted"})
     namespace.keys(openai="secret-of-openai", anthropic="secret-of-anthropic", gemini="secret-of-gemini")
+    key, end, chain = (certificates.folder / "stranger-server.pem").read_text().partition("-----END PRIVATE KEY-----\n")
+    namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "own"}, "type": "kubernetes.io/tls",
+                     "stringData": {"tls.key": key + end, "tls.crt": chain}})
+    trust = {"secret": "own", "authority": (certificates.folder / "stranger-authority.pem").read_text()}
+    # The names that the certificate is for.
+    namespace.installed({**values, "trust": trust, "interception": {}})
+    namespace.await_policy()
     yield namespace
     namespace.delete()
 
 
-def test_a_restricted_namespace(restricted: Namespace, values: dict[str, Any], quiet: Provider) -> None:
-    """Pod Security's strictest profile takes the hook, the test and pods with the sidecar; `iptables` it does not."""
-    restricted.installed(values)
-    restricted.await_policy()
-    made = restricted.start("modest", container={"securityContext": MODEST})
-    assert "Hello from the OpenAI demo provider" in made.python(ONCE)
+@pytest.fixture(scope="module")
+def modest(restricted: Namespace) -> Pod:
+    return restricted.start("modest", container={"securityContext": MODEST})
+
+
+def test_a_restricted_namespace(restricted: Namespace, modest: Pod, quiet: Provider) -> None:
+    """Its profile takes the hook, and pods with the sidecar; `iptables` it does not."""
+    assert "Hello from the OpenAI demo provider" in modest.python(ONCE)
     told = restricted.refused("create", "-f", "-", given=json.dumps(
         pod("proud", annotations={"attache/mode": "iptables"}, container={"securityContext": MODEST})))
     assert "violates PodSecurity" in told and "NET_ADMIN" in told
-    tested = restricted.helm("test", "attache")
-    assert tested.status == 0, tested
+
+
+def test_a_certificate_of_ones_own(restricted: Namespace, modest: Pod, quiet: Provider) -> None:
+    """The sidecar shows it, applications trust its authority, and the chart makes none."""
+    assert [one["secret"]["secretName"] for one in modest.seen["spec"]["volumes"] if one["name"] == "attache-tls"] == ["own"]
+    assert "Hello from the OpenAI demo provider" in modest.python(ONCE)
+    found = json.loads(restricted.kubectl("get", "secrets", "-o", "json"))["items"]
+    assert sorted(one["metadata"]["name"] for one in found if one["type"] != "helm.sh/release.v1") == ["attache-keys", "own"]
+
+
+def test_the_notes_work_as_printed(restricted: Namespace, modest: Pod, quiet: Provider) -> None:
+    """Every command, with names put where it says KEY, NAME and POD; the last line but for `helm test` is the metrics'."""
+    modest.python(ONCE)
+    notes = restricted.helm("get", "notes", "attache").out
+    commands = [line.strip() for line in notes.splitlines() if line.startswith(("   kubectl", "   helm"))]
+    assert [" ".join(command.split()[:5]) for command in commands] == [
+        "kubectl -n restricted create secret", "kubectl -n restricted patch deployment", "kubectl label namespace restricted attache/inject=true",
+        "helm test attache -n restricted", "kubectl -n restricted get --raw"]
+    container = {"name": "app", "image": APPS, "securityContext": MODEST}
+    restricted.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app"}, "spec": {
+        "replicas": 0, "selector": {"matchLabels": {"app": "app"}}, "template": {"metadata": {"labels": {"app": "app"}}, "spec": {"containers": [container]}}}})
+    restricted.kubectl("delete", "secret", "attache-keys")
+    for command in commands:
+        command = re.sub(r"\bPOD\b", "modest", re.sub(r"\bNAME\b", "app", re.sub(r"\bKEY\b", "secret", command))).replace("helm test", f"{HELM[0]} test")
+        done = run(["sh", "-c", command], timeout=240)
+        assert done.status == 0, (command, done)
+    assert 'attache_attempts{provider="openai"' in done.out, done
+    assert set(restricted.get("secret", "attache-keys")["data"]) == {"openai", "anthropic", "gemini", "socket"}
+    assert restricted.get("deployment", "app")["spec"]["template"]["metadata"]["labels"]["attache/inject"] == "true"

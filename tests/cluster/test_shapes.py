@@ -234,6 +234,8 @@ def check(shape: dict[str, Any], given: dict[str, Any], made: dict[str, Any]) ->
     spec = meant(made)
     inits = spec["initContainers"]
     assert [one["name"] for one in inits] == shape.get("inits", ["attache"])
+    own = given["spec"].get("imagePullSecrets", [])
+    assert spec["imagePullSecrets"] == [*own, *({"name": "registry"} for _ in [1] if {"name": "registry"} not in own)]
     assert spec.get("hostAliases", []) == shape.get("aliases", [PROVIDERS])
     assert spec.get("securityContext", {}).get("sysctls", []) == shape.get("sysctls", [PORTS])
     assert {volume["name"] for volume in spec["volumes"]} >= VOLUMES

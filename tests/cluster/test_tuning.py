@@ -195,7 +195,13 @@ def test_a_provider_is_added_live(tuned: Namespace, app: Pod, values: dict[str, 
     # Its key comes last of all.
     tuned.keys(**{name: key_of(name) for name in (*HOSTS, "socket", "late")})
     until(lambda: who(app, "late-1") == "late", "the new provider")
-    until(lambda: who(app, "late-1") == "late" and quiet.requests("late")[-1].header("authorization") == f"Bearer {key_of('late')}", "its key")
+    has_key = lambda: who(app, "late-1") == "late" and quiet.requests("late")[-1].header("authorization") == f"Bearer {key_of('late')}"  # noqa: E731
+    try:
+        until(has_key, "its key", 10)
+    except AssertionError:
+        # Envoy looked before the kubelet had linked the new file (ARCHITECTURE, known limits): the Secret's next change brings it.
+        tuned.keys(**{name: key_of(name) for name in (*HOSTS, "socket", "late")}, another="change")
+        until(has_key, "its key, after the Secret's next change")
     streams.check()
     unharmed(app)
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::amount::{Rates, Unit};
-use super::config::{BudgetConfig, Downgrade, FailedAttempts, OnExceed, Scope, Span};
+use super::config::{BudgetConfig, Downgrade, FailedAttempts, OnExceed, OnFull, Scope, Span};
 use super::fact::Fact;
 use super::fleet::{Fleet, Leased};
 use super::hash::siphash;
@@ -92,6 +92,12 @@ fn budget(entry: &BudgetConfig, known: &Known<'_>, told: &mut Told<'_>) -> Optio
         told.fault("maxKeys", message);
     } else if entry.max_keys.is_some() && entry.per.is_empty() {
         told.fault("maxKeys", "there is one account where `per` names nothing; leave it out");
+    }
+    if entry.on_full == OnFull::Share && entry.per.is_empty() {
+        told.fault("onFull", "there is one account where `per` names nothing; leave it out");
+    }
+    if entry.default_prices.is_some() && limit.is_some_and(|(unit, _)| unit != Unit::Usd) {
+        told.fault("defaultPrices", "the limit is not in dollars; leave them out");
     }
     let default_rates = entry.default_prices.as_ref().and_then(Rates::of);
     if entry.default_prices.is_some() && default_rates.is_none() {
@@ -233,6 +239,18 @@ fn matches(entry: &BudgetConfig, known: &Known<'_>, told: &mut Told<'_>) -> Matc
                 told.fault(&format!("match.facts.{name}"), "expected at least one value");
             }
             Some(fact) => {
+                let names: &[&str] = match fact {
+                    Fact::Route => known.routes,
+                    Fact::Provider => known.providers,
+                    _ => &[],
+                };
+                for one in ones {
+                    let nobody = fact == Fact::Model && !(known.asked)(one);
+                    if nobody || complete && !names.is_empty() && !names.contains(&one.as_str()) {
+                        let hint = suggest(one, names);
+                        told.fault(&format!("match.facts.{name}"), format!("`{one}` matches none{hint}"));
+                    }
+                }
                 let plain = ones.iter().map(|one| fact.plain(one.as_str().into()).into_owned()).collect();
                 values.push((fact, plain));
             }
