@@ -64,20 +64,30 @@ fn rest(body: &str) -> Value {
     members.retain(|name, _| !CHANGED.contains(&name.as_str()) && name != "generation_config");
     if let Some(Value::Object(settings)) = &mut settings {
         settings.retain(|name, _| !CHANGED.contains(&name.as_str()));
+        for name in ["thinkingConfig", "thinking_config"] {
+            if let Some(Value::Object(thinking)) = settings.get_mut(name) {
+                thinking.retain(|name, _| !["thinkingBudget", "thinking_budget"].contains(&name.as_str()));
+            }
+        }
         members.extend(settings.clone());
     }
     value
 }
 
-/// Anthropic's thinking lies below the limit and above its least; what lay there before is as it was.
+/// Thinking lies below the limit and above its least; what lay there before is as it was. Google refuses none above it, so where
+/// there is no room, or the client's own limit was low enough, it stays.
 fn thinking(who: &str, before: &Request<'_>, after: &Request<'_>, limit: u64, findings: &mut Findings) {
     let (was, is) = (&before.reasoning.amount, &after.reasoning.amount);
     let lower = matches!(was, ReasoningAmount::Budget(tokens) if *tokens >= limit);
-    if !lower || before.protocol == Protocol::Gemini {
+    let gemini = before.protocol == Protocol::Gemini;
+    let stays =
+        gemini && (limit <= 512 || before.sampling.max_output_tokens.is_some_and(|asked| asked <= limit));
+    if !lower || stays {
         return findings.equal(who, "thinking", is, was);
     }
     let most = after.sampling.max_output_tokens.unwrap_or_default();
     let fits = match is {
+        ReasoningAmount::Budget(tokens) if gemini => (512..most).contains(tokens),
         ReasoningAmount::Budget(tokens) => (1024..most).contains(tokens),
         ReasoningAmount::Unset => most <= 1024,
         _ => false,
