@@ -142,6 +142,14 @@ def test_every_provider_alone(row: str, tmp_path: Path) -> None:
     assert done.returncode == 0 and f"--from-literal={row}=KEY" in done.stdout, done.stderr
 
 
+def test_eighty_keys_fit_into_configmaps(tmp_path: Path) -> None:
+    """Kubernetes takes 1 MiB in each, and so much in one request."""
+    providers = [{"name": name, "keys": [{"name": f"key-{i}"} for i in range(8)]} for name in json.loads((ROOT / "helm/files/providers.json").read_text())]
+    for one in objects(gateway(providers), tmp_path, "v1"):
+        if one["kind"] == "ConfigMap":
+            assert sum(len(text.encode()) for text in [*one["data"].values(), *one.get("binaryData", {}).values()]) < 1048576, one["metadata"]["name"]
+
+
 def test_jobs_end_in_a_mesh(tmp_path: Path) -> None:
     for one in (one for one in objects({}, tmp_path, "v1") if one["kind"] == "Job"):
         metadata = one["spec"]["template"]["metadata"]
