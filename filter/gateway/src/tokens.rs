@@ -267,8 +267,10 @@ fn walk(family: &Family, request: &Request<'_>, sink: &mut dyn Sink) {
             Tool::Foreign { verbatim, .. } => sink.schema(verbatim.get()),
         }
     }
-    if let Output::JsonSchema { schema, .. } = &request.output {
+    if let Output::JsonSchema { description, schema, .. } = &request.output {
         sink.schema(schema.get());
+        // "Used by the model to determine how to respond in the format" (openai SDK `response_format_json_schema.py`).
+        sink.schema(description.as_deref().unwrap_or_default());
         sink.rest(Bounds { low: 0, likely: chat.answer, high: 2 * chat.answer });
     }
 }
@@ -295,6 +297,12 @@ fn part(family: &Family, part: &Part<'_>, sink: &mut dyn Sink) {
         // Gemini 3 counts its own thoughts when they come back, which no length tells; others count none.
         let most = signature.data.len() as u64 / 2;
         sink.rest(Bounds { low: 0, likely: family.chat.signature.min(most), high: most });
+    }
+    if let PartKind::Media(media) = &part.kind {
+        // A document's title and context "will be passed to the model" (platform.claude.com, "Citations"), a file's name may be.
+        let context = part.extras.get("context").map_or(0, |context| context.get().len());
+        let most = media.name.as_deref().map_or(0, str::len) + context;
+        sink.rest(Bounds { low: 0, likely: 0, high: most as u64 });
     }
     match &part.kind {
         PartKind::Text(text) | PartKind::Refusal(text) => sink.text(text),

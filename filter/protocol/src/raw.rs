@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use memchr::memmem;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -29,6 +30,17 @@ pub enum Item {
     Put(String),
     Drop,
 }
+
+/// Whether a JSON text may have this in a string, as it is or with some of its letters escaped. Encoders escape no letter
+/// of ASCII, but parsers read `max_tok\u0065ns` as `max_tokens`, so who wants to be overlooked may.
+pub fn may_say(json: &str, word: &str) -> bool {
+    let letter = |at: usize| matches!(json.as_bytes().get(at + ESCAPE.len()), Some(b'4'..=b'7'));
+    memmem::find(json.as_bytes(), word.as_bytes()).is_some()
+        || memmem::find_iter(json.as_bytes(), ESCAPE).any(letter)
+}
+
+/// Of a character of ASCII; letters and the underscore have 4 to 7 next.
+const ESCAPE: &[u8] = br"\u00";
 
 /// A list with some of its items changed, the others as they were; `None`: none of them, or no list.
 pub fn each(list: &str, change: impl Fn(&str) -> Item) -> Option<String> {
@@ -175,6 +187,17 @@ mod tests {
             only.edit(&[Edit::Remove("a"), Edit::Set("b", "2"), Edit::Set("c", "3")]),
             r#"{"b":2,"c":3}"#
         );
+    }
+
+    #[test]
+    fn a_word_is_seen_however_it_is_spelled() {
+        for json in [r#"{"seed":1}"#, r#"{"s\u0065ed":1}"#, r#"{"\u0073\u0065\u0065\u0064":1}"#] {
+            assert!(may_say(json, "\"seed\""), "{json}");
+        }
+        // What encoders do escape: all beside ASCII, control characters, and what HTML has a meaning for.
+        for json in ["{}", r#"{"speed":1}"#, r#"{"a":"\u00e9\u0007\u003c\u0026\u6161"}"#] {
+            assert!(!may_say(json, "\"seed\""), "{json}");
+        }
     }
 
     #[test]

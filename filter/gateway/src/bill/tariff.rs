@@ -1,6 +1,7 @@
 //! What a request may cost, and what it did: by the model that answers, how it is served, and how long its prompt is.
 
 use attache_protocol::codec::Protocol;
+use attache_protocol::raw::may_say;
 use attache_protocol::request::Request;
 use attache_protocol::response::ServiceTier;
 use serde::{Deserialize, Serialize};
@@ -101,7 +102,7 @@ pub fn allowed(request: &Request<'_>) -> u8 {
             "service_tier" | "serviceTier" => &WORDS,
             "speed" => &SPEEDS,
             // A fallback of Anthropic's may have a speed of its own.
-            "fallbacks" if value.get().contains("\"speed\"") => return u8::MAX,
+            "fallbacks" if may_say(value.get(), "\"speed\"") => return u8::MAX,
             _ => return tiers,
         };
         let word = value.read::<String>().unwrap_or_default().to_ascii_lowercase();
@@ -174,7 +175,10 @@ mod tests {
             });
         }
         let fallbacks = r#","fallbacks":[{"model":"c","speed":"fast"}]"#;
-        read(Protocol::Anthropic, fallbacks, |request| assert_eq!(allowed(request), 0xFF));
+        let hidden = r#","fallbacks":[{"model":"c","sp\u0065ed":"fast"}]"#;
+        for members in [fallbacks, hidden] {
+            read(Protocol::Anthropic, members, |request| assert_eq!(allowed(request), 0xFF, "{members}"));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! said here.
 
 use attache_protocol::codec::Protocol;
+use attache_protocol::raw::may_say;
 use attache_protocol::request::{Media, MediaKind, Message, Part, PartKind, Request, Source, Tool};
 
 use super::Bounds;
@@ -111,7 +112,7 @@ fn part(part: &Part<'_>) -> Option<u64> {
         }) => Some(0),
         PartKind::ToolResult { content, .. } => content.iter().find_map(self::part),
         // A file for a container: its bytes are no part of the prompt, what code prints of them is.
-        PartKind::Foreign(raw) => raw.get().contains("\"container_upload\"").then_some(SEARCH),
+        PartKind::Foreign(raw) => may_say(raw.get(), "\"container_upload\"").then_some(SEARCH),
         PartKind::Media(_)
         | PartKind::Text(_)
         | PartKind::Refusal(_)

@@ -1,7 +1,7 @@
 //! Reads a client's messages: roles, content parts, tool calls and their results.
 
 use super::reasoning;
-use super::request_decode::fault;
+use super::request_decode::{fault, unlike};
 use super::wire::{CalledFunction, WireCall, WireMessage, WirePart, WireUrl};
 use crate::request::{At, Media, MediaKind, Message, Part, PartKind, Role, Source};
 use crate::text::{Extras, Raw, Text};
@@ -32,6 +32,9 @@ pub fn decode(wire: Vec<WireMessage<'_>>) -> Result<Vec<Message<'_>>, Fault> {
     let mut called: Option<(String, String)> = None;
     let mut after_result = false;
     for (index, message) in (0u32..).zip(wire) {
+        if !message.extras.0.is_empty() {
+            unlike(&message.extras, &["role", "content", "tool_calls"], &format!("messages[{index}]."))?;
+        }
         let role = message.role.as_deref().unwrap_or_default();
         let is_result = matches!(role, "tool" | "function");
         if is_result {

@@ -16,6 +16,7 @@ pub fn fault(path: impl Into<String>, reason: impl Into<String>) -> Fault {
 
 pub fn decode(body: &str) -> Result<Request<'_>, Fault> {
     let mut wire: ChatRequest<'_> = read(body)?;
+    unlike(&wire.extras, &MEMBERS, "")?;
     let model = wire
         .model
         .take()
@@ -47,6 +48,33 @@ pub fn decode(body: &str) -> Result<Request<'_>, Fault> {
     };
     request.name_tool_results();
     Ok(request)
+}
+
+/// What of a request says how much it may use.
+const MEMBERS: [&str; 9] = [
+    "messages",
+    "tools",
+    "functions",
+    "max_completion_tokens",
+    "max_tokens",
+    "n",
+    "stream",
+    "reasoning_effort",
+    "response_format",
+];
+
+/// Servers written in Go take a member's name in any case, the last one wins (its `encoding/json`, `Unmarshal`: "ignoring
+/// case"; Ollama's `openai` endpoint reads so). Whoever holds a budget by `max_tokens` must not pass on a `Max_Tokens`.
+pub fn unlike(extras: &Extras<'_>, members: &[&str], place: &str) -> Result<(), Fault> {
+    // Go takes these two for the letters that they look like.
+    let plain = |name: &str| name.to_lowercase().replace('ſ', "s");
+    let odd = |name: &&str| name.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii());
+    for name in extras.names().filter(odd) {
+        if let Some(member) = members.iter().find(|member| **member == plain(name)) {
+            return Err(fault(format!("{place}{name}"), format!("unknown member; expected `{member}`")));
+        }
+    }
+    Ok(())
 }
 
 /// Keeps members of an inner object that is not a node of its own, by their path.

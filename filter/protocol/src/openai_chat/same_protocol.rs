@@ -3,12 +3,10 @@
 //! Beside model, usage and the output limit these are a dialect's own spellings of what the client wrote in OpenAI's, for
 //! a provider would refuse or overlook it. Their members are looked for only where the body has the word at all.
 
-use memchr::memmem;
-
 use super::reasoning::LEAST_BUDGET;
 use crate::codec::SameProtocol;
 use crate::dialect::{Dialect, MaxTokens};
-use crate::raw::{Edit, Item, RawObject, each};
+use crate::raw::{Edit, Item, RawObject, each, may_say};
 use crate::request::budget_below;
 use crate::text::Text;
 
@@ -17,7 +15,7 @@ const LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
 
 pub fn edit(body: &str, dialect: &Dialect, edits: &SameProtocol<'_>) -> Option<Vec<u8>> {
     let SameProtocol { model, add_usage, others, output_limit } = *edits;
-    let has = |word: &str| memmem::find(body.as_bytes(), word.as_bytes()).is_some();
+    let has = |word: &str| may_say(body, word);
     let add_usage = add_usage && !dialect.no_stream_options;
     let renamed = dialect.max_tokens == MaxTokens::MaxTokens && has("\"max_completion_tokens\"");
     let seed = dialect.random_seed && has("\"seed\"");
@@ -247,6 +245,17 @@ mod tests {
         let found = edit(body, &Dialect::STANDARD, &edits).unwrap();
         assert_eq!(String::from_utf8(found).unwrap(), expected);
         assert_eq!(edit(expected, &Dialect::STANDARD, &edits), None);
+    }
+
+    /// An escape must not hide a limit from the one who keeps it: the budget holds what was read.
+    #[test]
+    fn escaped_names_are_respelled_too() {
+        let dialect =
+            Dialect { max_tokens: MaxTokens::MaxTokens, no_developer_role: true, ..Dialect::STANDARD };
+        let body =
+            r#"{"max_compl\u0065tion_tokens":10,"messages":[{"role":"d\u0065veloper","content":"x"}]}"#;
+        let expected = r#"{"max_tokens":10,"messages":[{"role":"d\u0065veloper","content":"x"}]}"#;
+        assert_eq!(edited(body, dialect).unwrap(), expected);
     }
 
     #[test]

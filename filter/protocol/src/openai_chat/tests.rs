@@ -366,6 +366,30 @@ fn edits_of_the_same_protocol() {
     );
 }
 
+/// Whoever takes a name in any case would take these for the limit, and not the one that was read here.
+#[test]
+fn names_that_some_take_for_others_are_refused() {
+    let with = |name: &str| {
+        format!(r#"{{"model":"m","max_tokens":1,"{name}":9,"messages":[{{"role":"user","content":"x"}}]}}"#)
+    };
+    for (name, path) in [
+        ("Max_Tokens", "Max_Tokens"),
+        ("MAX_COMPLETION_TOKENS", "MAX_COMPLETION_TOKENS"),
+        ("N", "N"),
+        (r"max_to\u212aens", "max_to\u{212a}ens"),
+        (r"max_token\u017f", "max_token\u{17f}"),
+    ] {
+        let fault = fault(&with(name));
+        assert_eq!(fault.path, path);
+        assert!(fault.reason.contains("expected `"), "{fault:?}");
+    }
+    let content = r#"{"model":"m","messages":[{"role":"user","content":"x","Content":"much more"}]}"#;
+    assert_eq!(fault(content).path, "messages[0].Content");
+    for name in ["maxTokens", "X", "größe", "max_tokens_"] {
+        assert_eq!(decode(&with(name)).sampling.max_output_tokens, Some(1), "{name}");
+    }
+}
+
 #[test]
 fn of_two_output_limits_the_larger_counts_and_none_is_zero() {
     for (members, expected) in [

@@ -142,3 +142,26 @@ fn what_is_elsewhere_has_no_known_end() {
         assert_eq!(open(protocol, &members), expected, "{protocol:?} {members}");
     }
 }
+
+/// What stands beside a document, and what tells of a schema, is read by the model as well: nobody may hide a prompt there.
+#[test]
+fn what_describes_is_in_the_bounds() {
+    let long = "word ".repeat(10_000);
+    let high = |protocol: Protocol, provider, model, body: &Value| {
+        let body = body.to_string();
+        let request = protocol.codec().decode_request(&Line::default(), &body).unwrap();
+        estimate(Family::of(provider, model), &request, None).high
+    };
+    for member in ["title", "context"] {
+        let source = json!({ "type": "text", "media_type": "text/plain", "data": "x" });
+        let document = json!({ "type": "document", "source": source, member: long });
+        let messages = json!([{ "role": "user", "content": [document] }]);
+        let body = json!({ "model": "m", "max_tokens": 1, "messages": messages });
+        assert!(high(Protocol::Anthropic, "anthropic", "claude-haiku-4-5", &body) > 10_000, "{member}");
+    }
+    let schema = json!({ "name": "n", "description": long, "schema": {} });
+    let format = json!({ "type": "json_schema", "json_schema": schema });
+    let body =
+        json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }], "response_format": format });
+    assert!(high(Protocol::OpenAiChat, "openai", "gpt-4o", &body) > 10_000);
+}
