@@ -30,7 +30,8 @@
     {{- end -}}
   {{- end -}}
 {{- end -}}
-{{- $files := dict "envoy.json" (toPrettyJson $whole) -}}
+{{- /* Nobody reads it, and a ConfigMap ends at 1 MiB. */ -}}
+{{- $files := dict "envoy.json" (toJson $whole) -}}
 {{- /* These must be there, though they are not read. */ -}}
 {{- range $name, $text := include "attache.sidecar.files" . | fromJson -}}
   {{- if or (hasPrefix "secret-" $name) (has $name (list "certificate.json" "authorities.pem")) -}}{{- $_ := set $files $name $text -}}{{- end -}}

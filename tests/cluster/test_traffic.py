@@ -204,6 +204,17 @@ def test_nothing_of_the_sidecars_is_in_the_application(pods: dict[str, Pod]) -> 
     assert pod.exec("ls", "/run/attache").status != 0
 
 
+@pytest.mark.parametrize("user, reads", [(0, False), (1000, False), (1337, True)])
+def test_who_reads_the_keys_where_processes_are_shared(user: int, reads: bool, team: Namespace, quiet: Provider) -> None:
+    """As README says of it: the sidecar's own user does; another does not, nor root without SYS_PTRACE."""
+    made = team.start(f"shared-{user}", spec={"shareProcessNamespace": True}, container={"securityContext": {"runAsUser": user, "runAsGroup": user}})
+    try:
+        done = made.exec("sh", "-c", "cat /proc/[0-9]*/root/etc/attache-keys/openai")
+        assert (key_of("openai") in done.out) is reads, done
+    finally:
+        made.delete()
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_sidecar_knows_whose_it_is(mode: str, team: Namespace, pods: dict[str, Pod]) -> None:
     told = environment_of(pods[mode])

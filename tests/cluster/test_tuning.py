@@ -30,7 +30,7 @@ async def one(client):
         text += chunk.choices[0].delta.content or ""
     return text
 async def main():
-    client = openai.AsyncOpenAI(max_retries=0, timeout=120)
+    client = openai.AsyncOpenAI(max_retries=0, timeout=300)
     print(json.dumps(await asyncio.gather(*(one(client) for _ in range({STREAMS})), return_exceptions=False)))
 asyncio.run(main())
 """
@@ -113,7 +113,7 @@ class Streams:
         until(lambda: len([one for one in provider.requests("openai") if one.json.get("stream")]) == STREAMS, "all streams have begun")
 
     def _run(self, app: Pod) -> None:
-        done = app.exec("python", "-c", MANY, timeout=120)
+        done = app.exec("python", "-c", MANY, timeout=300)
         self.said = json.loads(done.out) if done.status == 0 else done.error
 
     def check(self) -> None:
