@@ -71,7 +71,7 @@ wasm-test: rust bindgen ## The same laws compiled to WebAssembly, under Node
 	@CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.attache/wasm-bindgen-test-runner \
 		cargo test --target wasm32-unknown-unknown
 
-chart-test: wasm helm testing ## The chart, what Envoy says to it, and `make run`
+chart-test: wasm running helm testing ## The chart, what Envoy says to it, and `make run`
 	$(call say,$@)
 	@$(PYTEST) tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py
 

@@ -410,10 +410,21 @@ def test_a_provider_whose_account_is_full_is_not_asked_first(stream: bool, gatew
             asked = len(quiet.provider.requests("openai"))
             reply = ask(gateway, "either", "each", mine, stream=stream, members=capped("openai", 300))
             assert (reply.status, reply.headers["x-attache-provider"], reply.headers["x-attache-attempts"]) == (200, "anthropic", "1")
+            assert reply.headers["x-attache-budget"] == "each-provider;pass"
             assert len(quiet.provider.requests("openai")) == asked
     refused = ask(gateway, "either", "each", mine, members=capped("openai", 400))
     assert refused.status == 429 and refused.headers["x-attache-budget"] == "each-provider;reject"
     assert refused.headers["x-attache-attempts"] == "0"
+
+
+def test_a_budget_that_only_some_targets_match_refuses_all_the_same(gateway: Gateway, quiet: World) -> None:
+    """`reject` is no way to have another provider spend what the budget's own may not."""
+    mine = team()
+    usage = {"usage": {"prompt_tokens": 5, "completion_tokens": 4950, "total_tokens": 4955}}
+    quiet.provider.script("openai", [{"json": protocols.saying("openai", "x") | usage}])
+    assert ask(gateway, "either", "of-openai", mine, members=capped("openai", 4800)).status == 200
+    refused = ask(gateway, "either", "of-openai", mine, members=capped("openai", 300))
+    assert refused.status == 429 and refused.headers["x-attache-budget"] == "of-openai;reject"
 
 
 def test_what_only_watches_slows_no_client_down(gateway: Gateway, quiet: World) -> None:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Iterator
@@ -15,7 +14,9 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-RUN = [sys.executable, "tests/tools/run.py"]
+# In the environment of `make run`, which has less than the tests' own.
+PYTHON = ROOT / ".attache/running/bin/python"
+RUN = [str(PYTHON), "tests/tools/run.py"]
 READY = "Ctrl-C stops everything."
 # A key of the developer's own must not turn the demo into the real thing.
 KEYLESS = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
@@ -56,20 +57,12 @@ class Running:
 
 @pytest.fixture(autouse=True)
 def surroundings() -> Iterator[None]:
-    """The printed Python line names the environment of `make run`; the tests' own has the same packages."""
-    link, made = ROOT / ".attache/running", False
-    if not link.exists():
-        link.parent.mkdir(exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(sys.prefix)
-        made = True
+    assert PYTHON.exists(), "`make running` makes it"
     yield
     # Whatever a failed test left.
     for one in Running.started:
         one.end(signal.SIGKILL)
     Running.started.clear()
-    if made:
-        link.unlink()
 
 
 @pytest.fixture

@@ -223,7 +223,7 @@ impl Admission {
         // A stream's own end of time comes first: it can still be told.
         let total_timeout = route.total.millis + if request.stream { GRACE } else { 0 };
         let total = route.total.millis;
-        Planned { ticket, retries, total, attempt_timeout, total_timeout, downgraded: None }
+        Planned { ticket, retries, total, attempt_timeout, total_timeout, downgraded: None, passed: None }
     }
 }
 

@@ -102,6 +102,8 @@ pub struct Claim {
     account: u64,
     /// `None`: the budget has one account.
     keyed: Option<Keyed>,
+    /// Who answers has an account of its own.
+    per_target: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -314,7 +316,8 @@ impl Budget {
         let number = self.number.to_le_bytes();
         let (rule, on_exceed) = (self.rule.clone(), self.on_exceed.clone());
         if self.per.is_empty() {
-            return Some(Claim { rule, on_exceed, account: hash::siphash(&[b"all", &number]), keyed: None });
+            let account = hash::siphash(&[b"all", &number]);
+            return Some(Claim { rule, on_exceed, account, keyed: None, per_target: false });
         }
         let mut parts: Vec<&[u8]> = vec![b"key", &number];
         for fact in &self.per {
@@ -327,7 +330,8 @@ impl Budget {
             most: self.most,
             on_full: self.on_full,
         };
-        Some(Claim { rule, on_exceed, account: hash::siphash(&parts), keyed: Some(keyed) })
+        let per_target = self.per.iter().any(|fact| matches!(fact, Fact::Model | Fact::Provider));
+        Some(Claim { rule, on_exceed, account: hash::siphash(&parts), keyed: Some(keyed), per_target })
     }
 }
 
@@ -338,9 +342,9 @@ impl Claim {
     pub fn account(&self) -> u64 {
         self.account
     }
-    /// It is of this budget, which is kept by who answers.
-    pub fn moves_as(&self, budget: &str) -> bool {
-        self.rule.moves && self.rule.name == budget
+    /// It is of this budget, which has an account for each of those who may answer.
+    pub fn is_per_target_as(&self, budget: &str) -> bool {
+        self.per_target && self.rule.name == budget
     }
     /// Its limit is in dollars, and it neither has prices of its own for models of unknown price nor only watches.
     pub fn needs_prices(&self) -> bool {

@@ -106,10 +106,11 @@ fn crossed(crossed: &[Crossed], effects: &mut Effects) {
     }
 }
 
-/// How a request was admitted, for its answer's headers and the operator. `downgraded`: the budget that made it another model's.
+/// How a request was admitted, for its answer's headers and the operator. `downgraded`: the budget that made it another model's;
+/// `passed`: the one whose account of the first target had no room.
 pub(crate) fn admitted(
     held: &Admitted,
-    downgraded: Option<&str>,
+    (downgraded, passed): (Option<&str>, Option<&str>),
     effects: &mut Effects,
 ) -> Vec<(String, String)> {
     crossed(&held.crossed, effects);
@@ -117,11 +118,13 @@ pub(crate) fn admitted(
     effects.counts.extend(clamped.map(|(name, _)| metrics::budget(name, "clamp")));
     effects.counts.extend(held.shadowed.iter().map(|name| metrics::budget(name, "shadow")));
     effects.counts.extend(downgraded.map(|name| metrics::budget(name, "downgrade")));
+    effects.counts.extend(passed.map(|name| metrics::budget(name, "pass")));
     let mut headers = budget::headers(&held.standings);
     let shadows = held.shadowed.iter().map(|name| format!("{name};shadow"));
     let mut told: Vec<String> = Vec::new();
     told.extend(clamped.map(|(name, tokens)| format!("{name};clamp={tokens}")));
     told.extend(downgraded.map(|name| format!("{name};downgrade")));
+    told.extend(passed.map(|name| format!("{name};pass")));
     told.extend(shadows);
     if !told.is_empty() {
         headers.push((BUDGET_HEADER.to_owned(), told.join(", ")));

@@ -51,6 +51,8 @@ pub(super) struct Planned {
     pub total_timeout: u64,
     /// The budget because of which it is served as another model.
     pub downgraded: Option<String>,
+    /// The budget because of which its first target was passed over.
+    pub passed: Option<String>,
 }
 
 impl Planned {
@@ -59,10 +61,10 @@ impl Planned {
         self.ticket.policy.deadline = now + self.total;
         let mut effects = Effects::default();
         let (mut headers, mut asks) = (Vec::new(), Vec::new());
-        let downgraded = self.downgraded.as_deref();
+        let instead = (self.downgraded.as_deref(), self.passed.as_deref());
         let mut progress = Progress { number: 1, ..Progress::default() };
         if let Some(held) = held {
-            headers = ledger::admitted(&held, downgraded, &mut effects);
+            headers = ledger::admitted(&held, instead, &mut effects);
             progress.reservation = held.reservation;
             asks = held.asks;
             // A stream that may have to be stopped goes where it can be ended well.
@@ -225,11 +227,11 @@ pub(super) fn admit(
                 downgraded = Some(budget);
             }
             Asked::Done(done) => {
-                let Done { plan, terms, claims, want, decision } = *done;
+                let Done { plan, terms, claims, want, decision, passed } = *done;
                 let choice = Choice { route, plan, conversation };
                 let mut planned = admission.ticket(gateway, request, choice, body, around.now);
                 planned.ticket.terms = (!claims.is_empty()).then_some(terms);
-                planned.downgraded = downgraded;
+                (planned.downgraded, planned.passed) = (downgraded, passed);
                 let (budget, again, asks) = match decision {
                     Decision::Refused(refused) => return Err(planned.refused(&refused, &claims, around)),
                     Decision::Admitted(held) => {

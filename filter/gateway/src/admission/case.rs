@@ -71,6 +71,8 @@ pub(super) struct Done {
     pub claims: Vec<Claim>,
     pub want: Want,
     pub decision: Decision,
+    /// The budget for which its first target was passed over.
+    pub passed: Option<String>,
 }
 
 impl<'c> Case<'c> {
@@ -97,11 +99,7 @@ impl<'c> Case<'c> {
     /// Asks for the plan as it is; where an account refuses that is kept by who answers, for the next step that has another.
     pub fn ask(&self, plan: Plan, downgraded: bool) -> Asked {
         let mut found = self.reserve(plan, downgraded);
-        let moves = |found: &Found<'c>| match &found.decision {
-            Decision::Refused(refused) => found.claims.iter().any(|claim| claim.moves_as(&refused.budget)),
-            _ => false,
-        };
-        if moves(&found) {
+        if let Some(budget) = found.refused_by_target() {
             let mut asked = vec![found.accounts()];
             for at in 1..found.plan.steps.len() {
                 let mut plan = found.plan.clone();
@@ -110,7 +108,7 @@ impl<'c> Case<'c> {
                 if asked.contains(&accounts(&self.claims(&plan))) {
                     continue;
                 }
-                let other = self.reserve(plan, downgraded);
+                let other = Found { passed: Some(budget.clone()), ..self.reserve(plan, downgraded) };
                 if matches!(other.decision, Decision::Admitted(_) | Decision::Lease { .. }) {
                     found = other;
                     break;
@@ -160,18 +158,18 @@ impl<'c> Case<'c> {
             want = appraisal.want(true, times, downgraded);
             decision = budget::reserve(self.around, &claims, &want);
         }
-        Found { plan, appraisal, claims, want, decision }
+        Found { plan, appraisal, claims, want, decision, passed: None }
     }
 
     fn done(&self, found: Found<'c>) -> Done {
-        let Found { plan, appraisal, claims, want, decision } = found;
+        let Found { plan, appraisal, claims, want, decision, passed } = found;
         let moving = |target: u8| {
             let step = plan.steps.iter().find(|step| step.target == target);
             let moves = self.gateway.budgets.moves();
             step.filter(|_| moves).map(|step| self.gateway.budgets.moving(&self.facts(step)))
         };
         let terms = appraisal.terms(want.expires, &|target| moving(target).unwrap_or_default());
-        Done { plan, terms, claims, want, decision }
+        Done { plan, terms, claims, want, decision, passed }
     }
 }
 
@@ -182,9 +180,16 @@ struct Found<'c> {
     claims: Vec<Claim>,
     want: Want,
     decision: Decision,
+    passed: Option<String>,
 }
 
 impl Found<'_> {
+    /// The budget that refuses it with the account of its first target, where others may have more.
+    fn refused_by_target(&self) -> Option<String> {
+        let Decision::Refused(refused) = &self.decision else { return None };
+        let theirs = self.claims.iter().any(|claim| claim.is_per_target_as(&refused.budget));
+        theirs.then(|| refused.budget.clone())
+    }
     fn accounts(&self) -> Vec<u64> {
         accounts(&self.claims)
     }

@@ -29,7 +29,13 @@ impl Moving {
     /// A target under way neither waits nor becomes another one: what does not fit is refused.
     fn claim(&self) -> Claim {
         let on_exceed = if self.clamps { OnExceed::Clamp } else { OnExceed::Reject };
-        Claim { rule: self.rule.clone(), on_exceed, account: self.account, keyed: self.keyed }
+        Claim {
+            rule: self.rule.clone(),
+            on_exceed,
+            account: self.account,
+            keyed: self.keyed,
+            per_target: true,
+        }
     }
 }
 
