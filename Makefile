@@ -92,7 +92,7 @@ cluster-test: wasm helm testing ## A real Kubernetes, or $KUBECONFIG's; Linux, r
 cluster-up: testing ## That cluster, to look around in; `make cluster-down` ends it
 	@$(CLUSTER) up
 
-cluster-down: testing
+cluster-down: testing ## End that cluster
 	@$(CLUSTER) down
 
 chaos: wasm crash-wasm helm testing ## 10,000 requests over providers that break at random [SEED=n], then the tests that take minutes

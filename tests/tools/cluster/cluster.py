@@ -247,6 +247,8 @@ def main(words: list[str]) -> int:
     match words:
         case ["up"]:
             cluster.up()
+            tool = f"{sys.executable} {Path(__file__).relative_to(ROOT)}"
+            print(f"it is up; `{tool} kubectl get pods -A` asks it, `{tool} within bash` is a shell in it; `make cluster-down` ends it")
         case ["down"]:
             cluster.down()
         case ["within", *command] if command and given.kubeconfig(FOLDER):
