@@ -148,10 +148,12 @@ def concerns(budget: Budget, one: Evidence) -> bool:
 
 
 def account_of(budget: Budget, one: Evidence, attempt: int, otherwise: tuple[str, str] | None = None) -> str:
-    """The key of the account from which the attempt of this number is served; one that nobody saw went to the first target."""
+    """The key of the account from which the attempt of this number is served; one that nobody saw went to the first target, or past it
+    where its client was told so."""
     parts = [one.seen.wish.key] if budget.keyed else []
     if budget.moves:
-        provider, model = otherwise or targets(one)[0]
+        passed = f"{budget.name};pass" in one.seen.told.get("x-attache-budget", "")
+        provider, model = otherwise or targets(one)[:2][-1 if passed else 0]
         if attempt < len(one.attempts):
             provider, model = PROVIDERS[one.attempts[attempt].provider], one.attempts[attempt].model
         parts.append(provider if "provider" in budget.per else model)
