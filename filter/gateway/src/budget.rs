@@ -231,6 +231,8 @@ struct Item {
     amount: u64,
     /// For those that failed, beside it.
     wasted: u64,
+    /// How many attempts had failed before it came to this account.
+    since: u16,
 }
 
 /// Makes sure that all values are there. Before the first request: Envoy compares versions only of keys that exist.

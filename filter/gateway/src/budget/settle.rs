@@ -111,17 +111,12 @@ impl Reservation {
 
     /// Charges what the answer and the attempts that failed before it used, and frees the rest. A second time it does nothing.
     pub fn settle(&self, around: &Around<'_>, used: &Used, failed: &[Used]) -> Settled {
-        self.settle_apart(around, used, failed, failed)
-    }
-
-    /// The same, where not all attempts failed at accounts that are held now: `here` are those that did.
-    pub fn settle_apart(&self, around: &Around<'_>, used: &Used, failed: &[Used], here: &[Used]) -> Settled {
         let mut settled = Settled::default();
         self.end(around, &mut settled, |item, settled| {
             let unit = item.rule.unit;
             let one = |used: &Used| charge(unit, used, rates(used.rates.as_ref(), &item.rule));
-            let failed = if item.rule.moves { here } else { failed };
-            let failed = if item.rule.charge_failed && !unit.certain() { failed } else { &[] };
+            let charged = item.rule.charge_failed && !unit.certain();
+            let failed = failed.get(usize::from(item.since)..).filter(|_| charged).unwrap_or_default();
             let all = [used].into_iter().chain(failed);
             let sum = all.map(one).try_fold(0u64, |sum, one| Some(sum.saturating_add(one?)));
             let Some(sum) = sum else {
@@ -225,7 +220,7 @@ fn end_row(page: &Page, row: &[(&Item, u64)], now: u64) -> (Changed, Settled) {
 }
 
 /// How much of its limit a request under way may have: it does not wait for the fleet, and has what this pod was granted.
-fn reach(around: &Around<'_>, item: &Item) -> Reach {
+pub(super) fn reach(around: &Around<'_>, item: &Item) -> Reach {
     let closed = |fleet: &super::Leased| fleet.closed || !Link::read(around.store).is_down(around.now);
     if item.rule.fleet.as_ref().is_some_and(closed) { Reach::Granted } else { Reach::Limit }
 }
@@ -242,7 +237,7 @@ fn grow(around: &Around<'_>, item: &Item, tokens: u64, each: u64) -> Option<u64>
     })
 }
 
-fn alter<R>(
+pub(super) fn alter<R>(
     around: &Around<'_>,
     item: &Item,
     mut change: impl FnMut(&mut Account) -> Option<R>,
