@@ -94,6 +94,13 @@ pub struct Rule {
     moves: bool,
 }
 
+impl Rule {
+    /// A stream that uses more than it held of it is ended.
+    fn stops(&self) -> bool {
+        self.unit.clamps() && !self.shadow
+    }
+}
+
 /// An account that a request concerns.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -379,10 +386,6 @@ impl Claim {
     /// How many tokens a prompt has makes a difference.
     pub fn counts_tokens(&self) -> bool {
         !self.rule.unit.certain() && self.rule.unit != Unit::OutputTokens
-    }
-    /// A shorter answer takes less of it.
-    pub fn clamps(&self) -> bool {
-        self.rule.unit.clamps() && !self.rule.shadow
     }
 }
 

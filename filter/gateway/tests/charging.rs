@@ -195,6 +195,21 @@ fn who_stays_in_an_account_that_has_too_little_is_answered_shorter_or_not_at_all
 }
 
 #[test]
+fn a_budget_that_only_a_later_target_concerns_is_asked_there() {
+    let budget = json!({ "match": { "providers": ["openai"] }, "limit": { "tokens": 2000 } });
+    let bench = Bench::new(dearer_and_dearer(), budget);
+    let second = || {
+        let admitted = bench.admit(json!({ "max_completion_tokens": 1000, "stream": true }));
+        assert!(admitted.ticket.policy.hop, "it may have to be ended there");
+        bench.answer(&admitted.state(), 503, BUSY).1
+    };
+    let (first, other) = (second().unwrap(), second());
+    assert_eq!(other, None, "both together may use more than all of it");
+    bench.answer(&first, 200, &gpt(8, 900));
+    assert_eq!(bench.spent_at("openai"), 908);
+}
+
+#[test]
 fn who_leaves_one_account_stays_in_the_others() {
     let window = json!({ "calendar": "month" });
     let budgets = json!([

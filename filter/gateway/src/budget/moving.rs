@@ -29,6 +29,10 @@ impl Moving {
     fn is_at(&self, account: u64) -> bool {
         account == self.account || self.keyed.is_some_and(|keyed| account == keyed.shared)
     }
+    /// It may end a stream.
+    pub fn stops(&self) -> bool {
+        self.rule.stops()
+    }
     /// A target under way neither waits nor becomes another one: what does not fit is refused.
     fn claim(&self) -> Claim {
         let on_exceed = if self.clamps { OnExceed::Clamp } else { OnExceed::Reject };

@@ -34,7 +34,7 @@ impl Reservation {
 
     /// Some budget ends a stream that uses more than it held.
     pub fn stops(&self) -> bool {
-        self.items.iter().any(|item| !item.rule.shadow && item.rule.unit.clamps())
+        self.items.iter().any(|item| item.rule.stops())
     }
 
     /// How many tokens of its answers it used more than it held; nothing where no budget ends a stream for it.
@@ -55,7 +55,7 @@ impl Reservation {
             let (_, each) = need(item.rule.unit, 0, rates)?;
             item.amount.saturating_sub(charge(item.rule.unit, so_far, rates)?).checked_div(each)
         };
-        self.items.iter().filter(|item| !item.rule.shadow && item.rule.unit.clamps()).filter_map(left).min()
+        self.items.iter().filter(|item| item.rule.stops()).filter_map(left).min()
     }
 
     /// Holds more, for this many more tokens of its answers or as many as every budget has left. Returns for how many;
@@ -197,7 +197,7 @@ impl Item {
     fn over(&self, so_far: &Used) -> Option<u64> {
         let rates = rates(so_far.rates.as_ref(), &self.rule);
         let (_, each) = need(self.rule.unit, 0, rates)?;
-        let ends = !self.rule.shadow && self.rule.unit.clamps() && each > 0;
+        let ends = self.rule.stops() && each > 0;
         let beyond = charge(self.rule.unit, so_far, rates)?.saturating_sub(self.amount);
         ends.then(|| beyond.div_ceil(each))
     }
