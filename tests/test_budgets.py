@@ -448,7 +448,7 @@ def test_keys_that_clients_make_up_are_bounded(gateway: Gateway, quiet: World) -
     assert [reply.status for reply in replies] == [200, 200, 200, 429, 429]
     assert "maxKeys" in protocols.read_error("openai", replies[3].json)["message"]
     assert ask(gateway, "narrow", "none", team(), members={"user": "user-1"}).status == 200
-    assert counted(gateway, "few", "reject") == 2
+    assert counted(gateway, "few", "reject") == counted(gateway, "few", "full") == 2
 
 
 @pytest.mark.parametrize("protocol, member", [("openai", "metadata"), ("anthropic", "metadata"), ("gemini", "labels")])

@@ -2,7 +2,7 @@
 //! gives back what it did not use.
 //!
 //! [`Budgets::claims`] says which accounts a request concerns, [`reserve`] holds what it may use in each or in none,
-//! [`Reservation::left`] and [`Reservation::extend`] watch its answer, [`Reservation::settle`] charges what it used. A
+//! [`Reservation::over`] and [`Reservation::extend`] watch its answer, [`Reservation::settle`] charges what it used. A
 //! reservation needs no configuration: it travels in the ticket. One of which nothing more is heard (the VM died) lapses.
 //!
 //! - For every account, what is spent and held together never exceeds the limit, whichever workers race: each change is one
@@ -161,6 +161,8 @@ pub struct Admitted {
     pub crossed: Vec<Crossed>,
     /// Budgets in shadow that would have refused it, or limited its answer.
     pub shadowed: Vec<String>,
+    /// Budgets with no room for its key, where it shares an account with others.
+    pub shared: Vec<String>,
     /// How its budgets stand, itself counted.
     pub standings: Vec<Standing>,
     /// To be sent to the fleet's service; the request does not wait for them.

@@ -85,6 +85,7 @@ fn tell(settled: &Settled, effects: &mut Effects) {
     for name in &settled.lost {
         effects.counts.push(metrics::budget(name, "busy"));
     }
+    effects.counts.extend(settled.shared.iter().map(|name| metrics::budget(name, "share")));
 }
 
 /// Thresholds: a counter and a line, once in a window.
@@ -108,6 +109,7 @@ pub(crate) fn admitted(
     let clamped = held.clamped_by.as_deref().zip(held.clamp);
     effects.counts.extend(clamped.map(|(name, _)| metrics::budget(name, "clamp")));
     effects.counts.extend(held.shadowed.iter().map(|name| metrics::budget(name, "shadow")));
+    effects.counts.extend(held.shared.iter().map(|name| metrics::budget(name, "share")));
     effects.counts.extend(downgraded.map(|name| metrics::budget(name, "downgrade")));
     effects.counts.extend(passed.map(|name| metrics::budget(name, "pass")));
     let mut headers = budget::headers(&held.standings);

@@ -183,7 +183,8 @@ impl Planned {
             standing.remaining = standing.remaining.min(refused.remaining);
         }
         headers.extend(budget::headers(&standings));
-        let counts = vec![metrics::budget(&refused.budget, "reject")];
+        let mut counts = vec![metrics::budget(&refused.budget, "reject")];
+        counts.extend((refused.why == budget::Why::Full).then(|| metrics::budget(&refused.budget, "full")));
         Box::new(Reject { protocol: self.ticket.protocol, error, headers, counts })
     }
 }

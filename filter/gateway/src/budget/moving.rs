@@ -128,6 +128,7 @@ impl Reservation {
         let left = Reservation { output: 0, items: left };
         let mut settled = left.settle(around, &Used::default(), failed);
         settled.crossed.extend(admitted.crossed);
+        settled.shared = admitted.shared;
         Some(settled)
     }
 }

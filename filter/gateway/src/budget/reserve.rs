@@ -69,6 +69,8 @@ pub fn reserve(around: &Around<'_>, claims: &[Claim], want: &Want) -> Decision {
         if hold(around, &mut pages, &mut drafts, want, &mut reservation, told) {
             let standings =
                 drafts.iter().map(|draft| draft.state.standing(&draft.claim.rule, draft.now)).collect();
+            let shared = drafts.iter().filter(|draft| draft.account != draft.claim.account);
+            let shared = shared.map(|draft| draft.claim.rule.name.clone()).collect();
             let clamp = (plan.output < want.output()).then_some(plan.output / want.answers());
             return Decision::Admitted(Box::new(Admitted {
                 reservation,
@@ -76,6 +78,7 @@ pub fn reserve(around: &Around<'_>, claims: &[Claim], want: &Want) -> Decision {
                 clamp,
                 crossed,
                 shadowed: plan.shadowed,
+                shared,
                 standings,
                 asks,
             }));

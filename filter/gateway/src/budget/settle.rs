@@ -22,16 +22,14 @@ pub struct Settled {
     pub unpriced: Vec<String>,
     /// Budgets that could not be written; there it lapses.
     pub lost: Vec<String>,
+    /// Budgets in which it goes on in an account that it shares ([`super::Admitted::shared`]).
+    pub shared: Vec<String>,
 }
 
 /// An account to be written.
 type Changed = Vec<(u64, Rc<Rule>, Account)>;
 
 impl Reservation {
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     /// Some budget ends a stream that uses more than it held.
     pub fn stops(&self) -> bool {
         self.items.iter().any(|item| item.rule.stops())
@@ -46,16 +44,6 @@ impl Reservation {
     pub fn stopping(&self, so_far: &Used) -> Vec<String> {
         let over = |item: &&Item| item.over(so_far).is_some_and(|over| over > 0);
         self.items.iter().filter(over).map(|item| item.rule.name.clone()).collect()
-    }
-
-    /// How many more tokens its answers may have, by what it used so far; `None`: no budget says.
-    pub fn left(&self, so_far: &Used) -> Option<u64> {
-        let left = |item: &Item| {
-            let rates = rates(so_far.rates.as_ref(), &item.rule);
-            let (_, each) = need(item.rule.unit, 0, rates)?;
-            item.amount.saturating_sub(charge(item.rule.unit, so_far, rates)?).checked_div(each)
-        };
-        self.items.iter().filter(|item| item.rule.stops()).filter_map(left).min()
     }
 
     /// Holds more, for this many more tokens of its answers or as many as every budget has left. Returns for how many;
