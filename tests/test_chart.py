@@ -78,7 +78,7 @@ def test_the_services_configuration_in_the_values_is_the_one_that_is_tested() ->
 
 def test_filter_configuration_is_json_with_the_gateway_verbatim(tmp_path: Path) -> None:
     """A model may have any name: YAML's own ideas of `on`, `1e3` and `null` do not reach the filter."""
-    odd = ["on", "1e3", "null", "y", "0x10", "007", "ünï", "a: b", "{{ x }}", "quote\"d", "<&>", "*"]
+    odd = ["on", "1e3", "null", "y", "0x10", "007", "ünï", "a: b", "{{ x }}", "quote\"d", "<&>", "*", "\x01", "\x7f", "\x85", "\x9f", "\u2028", "\uffff"]
     given = gateway([{"name": "openai"}], models=odd)
     resource = yaml.safe_load(rendering(tmp_path, given)["gateway.yaml"])["resources"][0]
     configuration = resource["typed_config"]["config"]["configuration"]

@@ -46,7 +46,8 @@ def named(found: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     gateway([{"name": "openai", "keys": [{"name": "a"}, {"name": "b"}]}, {"name": "own", "provider": "openai", "credentials": "passthrough"}]),
     {"interception": {"otherPaths": "passthrough", "hosts": ["*.example.com"], "ipv6": True}},
     {"interception": {"otherPaths": "refuse"}},
-], ids=["defaults", "every row", "keys", "passthrough", "refuse"])
+    gateway([{"name": "openai"}], models=["DEL \x7f", "next line \x85", "another \x9f", "no character \ufffe"]),
+], ids=["defaults", "every row", "keys", "passthrough", "refuse", "control characters"])
 def test_envoy_and_the_filter_take_the_configuration(given: dict[str, Any], tmp_path: Path) -> None:
     found = objects(given, tmp_path, "v1")
     assert validated(named(found, "ConfigMap", "attache-validate")["data"], tmp_path) == ""
