@@ -116,6 +116,15 @@ def test_origin_decides_address_and_trust(tmp_path: Path) -> None:
     assert places(address) == ("STATIC", "::1", 8000)
 
 
+@pytest.mark.parametrize("origin, whole", [
+    ("https://api.example.com", True), ("https://api.example.com.", True), ("https://llm.models.svc", False), ("https://llm:8443", False),
+    ("https://llm.models.svc.cluster.local", True), ("http://llm.models", False),
+])
+def test_short_names_of_a_cluster_are_searched_for(origin: str, whole: bool, tmp_path: Path) -> None:
+    cluster = clusters_of(rendering(tmp_path, gateway([{"name": "own", "provider": "openai", "origin": origin}])))["origin.own"]
+    assert cluster["typed_dns_resolver_config"]["typed_config"]["dns_resolver_options"] == {"no_default_search_domain": whole}
+
+
 def test_key_goes_where_its_row_says_and_nowhere_for_passthrough(tmp_path: Path) -> None:
     given = gateway([{"name": name} for name in TABLE] + [{"name": "own", "provider": "openai", "credentials": "passthrough"}])
     files = rendering(tmp_path, given)
