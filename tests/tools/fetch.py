@@ -8,6 +8,7 @@
     fetch.py ratelimit LINK             Envoy's rate-limit service, and the Redis that it counts in
     fetch.py node-sdks LINK             the official SDKs of Node, in the versions of tests/sdk/node
     fetch.py go-sdks LINK               the program of tests/sdk/go, with the official SDKs of Go
+    fetch.py java-sdks LINK             the program of tests/sdk/java, with the official SDKs of Java
     fetch.py kubeconform LINK           checks rendered objects against the API's schemas
     fetch.py kubernetes LINK            Kubernetes' programs, built; LINK becomes a link to their folder
 
@@ -169,6 +170,27 @@ def go_sdks(link: Path) -> None:
     point(link, place / "sdks")
 
 
+def java_sdks(link: Path) -> None:
+    install = "install a JDK, 17 or newer, and Maven: https://adoptium.net and https://maven.apache.org, or `apt install default-jdk-headless maven`"
+    need("javac", "compiles the program of Java's official SDKs", install)
+    need("java", "runs the program of Java's official SDKs", install)
+    need("mvn", "fetches Java's official SDKs", install)
+    version = re.search(r"\d+", output(["javac", "-version"]) or "")
+    if not version or int(version[0]) < 17:
+        raise Missing(f"javac: too old; {install}")
+    place, files = locked_by("java-sdks", "tests/sdk/java/pom.xml", "tests/sdk/java/Sdks.java")
+    with locked(place):
+        if not (place / "complete").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            say("Java's official SDKs by Maven; a minute, this once")
+            place.mkdir()
+            for file in files:
+                shutil.copy(file, place)
+            run(["mvn", "-q", "-B", "compiler:compile", "dependency:copy-dependencies", "-DoutputDirectory=lib"], cwd=place)
+            (place / "complete").touch()
+    point(link, place)
+
+
 def locked_by(name: str, *files: str) -> tuple[Path, list[Path]]:
     """The place in the cache of what these files make, and the files."""
     paths = [ROOT / file for file in files]
@@ -288,6 +310,8 @@ def main(words: list[str]) -> int:
                 node_sdks(ROOT / link)
             case ["go-sdks", link]:
                 go_sdks(ROOT / link)
+            case ["java-sdks", link]:
+                java_sdks(ROOT / link)
             case ["kubeconform", link]:
                 kubeconform(ROOT / link)
             case ["kubernetes", link]:
