@@ -459,7 +459,7 @@ def test_thresholds_are_told_once(gateway: Gateway, quiet: World) -> None:
         assert ask(gateway, "to-openai", "reject", mine, members=capped("openai", 1300)).status == 200
     told = {part: counted(gateway, "rejecting", f"reached_{part}") - before[part] for part in (50, 80, 100)}
     assert told == {50: 1, 80: 0, 100: 0}
-    line = "budget rejecting: 50 % of its limit is reached"
+    line = f"budget rejecting of {mine}: 50 % of its limit is reached"
     gateway.await_true(lambda: line in gateway.tail(log), "the log says so")
     assert gateway.tail(log).count(line) == 1
 
