@@ -46,16 +46,8 @@ impl Facts for Who {
 fn main() {
     let typed = json!([{ "name": "each", "limit": { "tokens": 1_000_000 }, "window": { "fixed": "1h" }, "per": ["user"],
         "forgeable": true, "maxKeys": KEYS }]);
-    let known = Known {
-        providers: &[],
-        routes: &[],
-        served: &|_| true,
-        asked: &|_| true,
-        passthrough: false,
-        open: false,
-        fleet: None,
-    };
-    let budgets = Budgets::new(&serde_json::from_value::<Vec<_>>(typed).unwrap(), &known, &mut Vec::new());
+    let budgets =
+        Budgets::new(&serde_json::from_value::<Vec<_>>(typed).unwrap(), &Known::default(), &mut Vec::new());
     let store = Memory::default();
     prepare(&store);
     let around = Around { now: T0, store: &store };
