@@ -147,17 +147,9 @@ def node_sdks(link: Path) -> None:
     need("npm", "installs the official SDKs of Node", "it comes with Node: https://nodejs.org")
     if int(output(["node", "-p", "process.versions.node.split('.')[0]"]) or 0) < 20:
         raise Missing("node: too old; the official SDKs need Node 20 or newer: https://nodejs.org")
-    place, files = locked_by("node-sdks", "tests/sdk/node/package.json", "tests/sdk/node/package-lock.json")
-    with locked(place):
-        if not (place / "complete").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            say("the official SDKs of Node")
-            place.mkdir()
-            for file in files:
-                shutil.copy(file, place)
-            run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=place)
-            (place / "complete").touch()
-    point(link, place)
+    files = locked_by("node-sdks", "tests/sdk/node/package.json", "tests/sdk/node/package-lock.json")
+    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    point(link, copied(*files, "the official SDKs of Node", install))
 
 
 def go_sdks(link: Path) -> None:
@@ -178,17 +170,23 @@ def java_sdks(link: Path) -> None:
     version = re.search(r"\d+", output(["javac", "-version"]) or "")
     if not version or int(version[0]) < 17:
         raise Missing(f"javac: too old; {install}")
-    place, files = locked_by("java-sdks", "tests/sdk/java/pom.xml", "tests/sdk/java/Sdks.java")
+    files = locked_by("java-sdks", "tests/sdk/java/pom.xml", "tests/sdk/java/Sdks.java")
+    build = ["mvn", "-q", "-B", "compiler:compile", "dependency:copy-dependencies", "-DoutputDirectory=lib"]
+    point(link, copied(*files, "Java's official SDKs by Maven; a minute, this once", build))
+
+
+def copied(place: Path, files: list[Path], what: str, command: list[str]) -> Path:
+    """The place, where this command has made something of copies of the files."""
     with locked(place):
         if not (place / "complete").exists():
             shutil.rmtree(place, ignore_errors=True)
-            say("Java's official SDKs by Maven; a minute, this once")
+            say(what)
             place.mkdir()
             for file in files:
                 shutil.copy(file, place)
-            run(["mvn", "-q", "-B", "compiler:compile", "dependency:copy-dependencies", "-DoutputDirectory=lib"], cwd=place)
+            run(command, cwd=place)
             (place / "complete").touch()
-    point(link, place)
+    return place
 
 
 def locked_by(name: str, *files: str) -> tuple[Path, list[Path]]:
