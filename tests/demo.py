@@ -15,6 +15,8 @@ PORTS = {"openai": 18081, "anthropic": 18082, "gemini": 18083}
 # The pause between two words of a stream, in seconds: slow enough to see, quick enough to wait for.
 PAUSE = 0.05
 CREATED = 1_767_225_600
+# The tokens of every answer that is not cut short.
+OUTPUT = 12
 
 
 def sentence(provider: str, model: str, asked: str, result: str | None) -> str:
@@ -64,6 +66,12 @@ def words(text: str) -> list[str]:
     return re.findall(r"\S+\s*", text) or [text]
 
 
+def kept(text: str, limit: int | None) -> tuple[str, bool]:
+    """As much of a sentence as the client allows; `True`: that is not all."""
+    cut = limit is not None and limit < len(words(text))
+    return "".join(words(text)[:limit]) if cut else text, cut
+
+
 def paced(frames: list[str]) -> Answer:
     steps: list[Any] = []
     for frame in frames:
@@ -87,10 +95,8 @@ def openai(seen: Seen) -> Any:
     body = seen.json
     model, messages = body["model"], body["messages"]
     last, tools = messages[-1], body.get("tools")
-    usage = {"prompt_tokens": count(seen.body.decode()), "completion_tokens": 12}
-    usage["total_tokens"] = sum(usage.values())
     called = last["role"] != "tool" and tools and body.get("tool_choice") != "none"
-    call, text = None, None
+    call, text, cut, limit = None, None, False, body.get("max_completion_tokens") or body.get("max_tokens")
     if called:
         function = tools[0]["function"]
         arguments = json.dumps(example(function.get("parameters") or {"type": "object"}))
@@ -99,18 +105,22 @@ def openai(seen: Seen) -> Any:
         text = json.dumps(example(form["json_schema"]["schema"]))
     else:
         result = text_of(last["content"]) if last["role"] == "tool" else None
-        text = sentence("OpenAI", model, text_of(last.get("content")), result)
+        text, cut = kept(sentence("OpenAI", model, text_of(last.get("content")), result), limit)
+    usage = {"prompt_tokens": count(seen.body.decode()), "completion_tokens": limit if cut else OUTPUT}
+    usage["total_tokens"] = sum(usage.values())
+    finish = "tool_calls" if call else "length" if cut else "stop"
     if body.get("stream"):
-        return paced(openai_frames(model, text, call, usage if (body.get("stream_options") or {}).get("include_usage") else None))
+        told = usage if (body.get("stream_options") or {}).get("include_usage") else None
+        return paced(openai_frames(model, text, call, finish, told))
     message = {"role": "assistant", "content": text, "refusal": None}
     if call:
         message["tool_calls"] = [call]
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "tool_calls" if call else "stop"}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     return {"json": {"id": "chatcmpl-demo", "object": "chat.completion", "created": CREATED, "model": model,
                      "choices": [choice], "usage": usage}}
 
 
-def openai_frames(model: str, text: str | None, call: dict | None, usage: dict | None) -> list[str]:
+def openai_frames(model: str, text: str | None, call: dict | None, ends: str, usage: dict | None) -> list[str]:
     def chunk(delta: dict, finish: str | None = None) -> dict:
         return head | {"choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]}
 
@@ -126,7 +136,7 @@ def openai_frames(model: str, text: str | None, call: dict | None, usage: dict |
             chunks.append(chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}))
     else:
         chunks += [chunk({"content": word}) for word in words(text)]
-    chunks.append(chunk({}, "tool_calls" if call else "stop"))
+    chunks.append(chunk({}, ends))
     if usage:
         chunks.append(head | {"choices": [], "usage": usage})
     return [f"data: {json.dumps(each)}\n\n" for each in chunks] + ["data: [DONE]\n\n"]
@@ -151,7 +161,7 @@ def anthropic(seen: Seen) -> Any:
         return anthropic_error(400, "invalid_request_error", "max_tokens: Field required")
     model, last, tools = body["model"], body["messages"][-1], body.get("tools")
     results = [block for block in last["content"] if isinstance(block, dict) and block["type"] == "tool_result"]
-    called = not results and tools and (body.get("tool_choice") or {}).get("type") != "none"
+    called, cut = not results and tools and (body.get("tool_choice") or {}).get("type") != "none", False
     if called:
         name, schema = tools[0]["name"], tools[0].get("input_schema") or {}
         block = {"type": "tool_use", "id": "toolu_demo1", "name": name, "input": example(schema)}
@@ -159,11 +169,12 @@ def anthropic(seen: Seen) -> Any:
         block = {"type": "text", "text": json.dumps(example(form["schema"]))}
     else:
         result = text_of(results[0].get("content", "")) if results else None
-        block = {"type": "text", "text": sentence("Anthropic", model, text_of(last["content"]), result)}
+        text, cut = kept(sentence("Anthropic", model, text_of(last["content"]), result), body["max_tokens"])
+        block = {"type": "text", "text": text}
     usage = {"input_tokens": count(seen.body.decode()), "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
-             "output_tokens": 12}
+             "output_tokens": body["max_tokens"] if cut else OUTPUT}
     message = {"id": "msg_demo", "type": "message", "role": "assistant", "model": model, "content": [block],
-               "stop_reason": "tool_use" if called else "end_turn", "stop_sequence": None, "usage": usage}
+               "stop_reason": "tool_use" if called else "max_tokens" if cut else "end_turn", "stop_sequence": None, "usage": usage}
     return paced(anthropic_frames(message)) if body.get("stream") else {"json": message}
 
 
@@ -206,6 +217,7 @@ def gemini(seen: Seen) -> Any:
     config = body.get("generationConfig") or {}
     functions = [one for tool in body.get("tools", []) for one in tool.get("functionDeclarations", [])]
     mode = ((body.get("toolConfig") or {}).get("functionCallingConfig") or {}).get("mode")
+    cut, limit = False, config.get("maxOutputTokens")
     schema = config.get("responseJsonSchema") or config.get("responseSchema")
     if functions and not results and mode != "NONE":
         # google-genai writes `parameters_json_schema`; the API takes both spellings, as protobuf's JSON does.
@@ -216,19 +228,20 @@ def gemini(seen: Seen) -> Any:
         parts = [{"text": json.dumps(example(schema))}]
     else:
         result = json.dumps(results[0]["response"]) if results else None
-        parts = [{"text": word} for word in words(sentence("Gemini", model, text_of(last), result))]
-    usage = {"promptTokenCount": count(seen.body.decode()), "candidatesTokenCount": 12}
+        text, cut = kept(sentence("Gemini", model, text_of(last), result), limit)
+        parts = [{"text": word} for word in words(text)]
+    usage = {"promptTokenCount": count(seen.body.decode()), "candidatesTokenCount": limit if cut else OUTPUT}
     usage["totalTokenCount"] = sum(usage.values())
     tail = {"usageMetadata": usage, "modelVersion": model, "responseId": "demo"}
     if found[2] == "generateContent":
         if "text" in parts[0]:
             parts = [{"text": "".join(part["text"] for part in parts)}]
-        candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": "STOP", "index": 0}
+        candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": "MAX_TOKENS" if cut else "STOP", "index": 0}
         return {"json": {"candidates": [candidate]} | tail}
     frames = []
     for part in parts:
         candidate = {"content": {"parts": [part], "role": "model"}, "index": 0}
-        frames.append({"candidates": [candidate | ({"finishReason": "STOP"} if part is parts[-1] else {})]} | tail)
+        frames.append({"candidates": [candidate | ({"finishReason": "MAX_TOKENS" if cut else "STOP"} if part is parts[-1] else {})]} | tail)
     if "alt=sse" in (found[3] or ""):
         return paced([f"data: {json.dumps(frame)}\r\n\r\n" for frame in frames])
     # Without `alt=sse` the stream is one JSON array.

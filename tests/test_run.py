@@ -83,6 +83,19 @@ def test_printed_lines_work_and_all_stops_together(running: Running) -> None:
     assert not any(alive(child) for child in children)
 
 
+def test_readmes_budget_does_what_it_says(running: Running) -> None:
+    """30 tokens of answers a minute for one team: two answers, a third that ends in the middle, and no fourth."""
+    line = next(block for block in re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M) if "x-team: blue" in block)
+    # Its window is a minute of the clock.
+    time.sleep(max(0.0, time.time() % 60 - 45) and 60 - time.time() % 60)
+    ask = lambda: subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60, check=True).stdout  # noqa: E731
+    answers = [ask() for _ in range(4)]
+    done = [re.search(r"x-attache-budget: (.+?)\s", answer).group(1) for answer in answers]
+    assert done == ["blue;clamp=30", "blue;clamp=18", "blue;clamp=6", "blue;reject"]
+    assert ['"finish_reason": "length"' in answer for answer in answers] == [False, False, True, False]
+    assert answers[3].startswith("HTTP/1.1 429") and "\nretry-after: " in answers[3] and "budget_exceeded" in answers[3]
+
+
 def test_an_impatient_ctrl_c_stops_it_too(running: Running) -> None:
     children = running.children()
     for _ in range(200):

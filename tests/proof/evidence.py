@@ -59,6 +59,12 @@ class Evidence:
         """It was surely never admitted by all its budgets."""
         return self.refused or (self.seen.turned_away and not self.attempts and not self.deaths)
     @property
+    def missed(self) -> str | None:
+        """The first to be asked, where no provider saw that: the connection broke off before it had the request."""
+        told = self.seen.told
+        unseen = int(told.get("x-attache-attempts", 0)) > len(self.attempts)
+        return told.get("x-attache-attempt-log", "").partition(";")[0] if unseen else None
+    @property
     def answered(self) -> bool:
         return self.seen.status == 200 and self.seen.complete
     @property
@@ -139,7 +145,7 @@ def file(plan: Plan, found: list[Evidence], final: bool = False) -> Files:
                 files.entries.setdefault((budget.name, account), []).append(entry)
             if units.count(budget.unit) == 1 and (told := telling(plan, budget, one)):
                 told.final = final
-                files.told.setdefault((budget.name, account_of(budget, one, 0)), []).append(told)
+                files.told.setdefault((budget.name, admitted_at(budget, one)), []).append(told)
     return files
 
 
@@ -158,6 +164,12 @@ def account_of(budget: Budget, one: Evidence, attempt: int, otherwise: tuple[str
             provider, model = PROVIDERS[one.attempts[attempt].provider], one.attempts[attempt].model
         parts.append(provider if "provider" in budget.per else model)
     return "/".join(parts)
+
+
+def admitted_at(budget: Budget, one: Evidence) -> str:
+    """The key of the account that admitted it, which is the one that it is told of."""
+    first = [target for target in targets(one) if target[0] == one.missed]
+    return account_of(budget, one, len(one.attempts), first[0]) if first else account_of(budget, one, 0)
 
 
 def targets(one: Evidence) -> list[tuple[str, str]]:
@@ -199,9 +211,9 @@ def entries(plan: Plan, budget: Budget, one: Evidence, several: bool) -> list[tu
 
 def under_way(plan: Plan, budget: Budget, one: Evidence, known: set[str]) -> list[tuple[str, Entry]]:
     """Accounts of targets that it may have been on its way to, though no provider saw it there."""
-    since = one.attempts[0].received if one.attempts else one.seen.sent
-    found, failed = [], not one.answered or len(one.attempts) > 1
-    for provider, model in targets(one)[1:]:
+    since = one.attempts[0].received if one.attempts and not one.missed else one.seen.sent
+    found, failed = [], not one.answered or len(one.attempts) > 1 or one.missed
+    for provider, model in targets(one):
         account = account_of(budget, one, len(one.attempts), (provider, model))
         if failed and account not in known:
             most = amount(budget, model, estimate(one), unseen(one).most) if one.seen.left else 0

@@ -100,6 +100,8 @@ pub struct Claim {
     rule: Rc<Rule>,
     on_exceed: OnExceed,
     account: u64,
+    /// The same for the operator ([`Crossed::whose`]).
+    whose: Option<Rc<str>>,
     /// `None`: the budget has one account.
     keyed: Option<Keyed>,
     /// Who answers has an account of its own.
@@ -189,6 +191,8 @@ pub enum Why {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crossed {
     pub budget: String,
+    /// For the operator, where the budget has several accounts: what `per` names of its requests.
+    pub whose: Option<Rc<str>>,
     /// Of the limit.
     pub per_cent: u16,
 }
@@ -221,6 +225,7 @@ pub struct Reservation {
 struct Item {
     rule: Rc<Rule>,
     account: u64,
+    whose: Option<Rc<str>>,
     number: u64,
     /// For the attempt under way.
     amount: u64,
@@ -317,13 +322,14 @@ impl Budget {
         let (rule, on_exceed) = (self.rule.clone(), self.on_exceed.clone());
         if self.per.is_empty() {
             let account = hash::siphash(&[b"all", &number]);
-            return Some(Claim { rule, on_exceed, account, keyed: None, per_target: false });
+            return Some(Claim { rule, on_exceed, account, whose: None, keyed: None, per_target: false });
         }
         let mut parts: Vec<&[u8]> = vec![b"key", &number];
         for fact in &self.per {
             let (mark, value): (&[u8], _) = value(fact).map_or((b"-", ""), |value| (b"=", value));
             parts.extend([mark, value.as_bytes()]);
         }
+        let whose = self.per.iter().map(|fact| fact.told(value(fact))).collect::<Vec<_>>().join(", ");
         let keyed = Keyed {
             budget: self.number,
             shared: hash::siphash(&[b"shared", &number]),
@@ -331,7 +337,25 @@ impl Budget {
             on_full: self.on_full,
         };
         let per_target = self.per.iter().any(|fact| matches!(fact, Fact::Model | Fact::Provider));
-        Some(Claim { rule, on_exceed, account: hash::siphash(&parts), keyed: Some(keyed), per_target })
+        Some(Claim {
+            rule,
+            on_exceed,
+            account: hash::siphash(&parts),
+            whose: Some(whose.into()),
+            keyed: Some(keyed),
+            per_target,
+        })
+    }
+}
+
+impl Crossed {
+    fn all<'c>(
+        per_cents: Vec<u16>,
+        rule: &'c Rule,
+        whose: &'c Option<Rc<str>>,
+    ) -> impl Iterator<Item = Crossed> + 'c {
+        let crossed = |per_cent| Crossed { budget: rule.name.clone(), whose: whose.clone(), per_cent };
+        per_cents.into_iter().map(crossed)
     }
 }
 

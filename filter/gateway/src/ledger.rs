@@ -99,9 +99,10 @@ fn tell(settled: &Settled, effects: &mut Effects) {
 
 /// Thresholds: a counter and a line, once in a window.
 fn crossed(crossed: &[Crossed], effects: &mut Effects) {
-    for Crossed { budget, per_cent } in crossed {
+    for Crossed { budget, whose, per_cent } in crossed {
         effects.counts.push(metrics::budget(budget, &format!("reached_{per_cent}")));
-        let text = format!("budget {budget}: {per_cent} % of its limit is reached");
+        let of = whose.as_ref().map(|whose| format!(" of {whose}")).unwrap_or_default();
+        let text = format!("budget {budget}{of}: {per_cent} % of its limit is reached");
         effects.notes.push(Note { severe: false, text });
     }
 }

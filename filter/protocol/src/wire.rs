@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use crate::text::Text;
 
@@ -147,6 +148,30 @@ impl<'de> Deserialize<'de> for Count {
 impl Serialize for Count {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.0)
+    }
+}
+
+/// What an answer says about itself beside its content. The content is worth more, so what cannot be read is not told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told<T>(Option<T>);
+
+impl<T> Told<T> {
+    pub fn get(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+    pub fn take(self) -> Option<T> {
+        self.0
+    }
+}
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Told<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&'de RawValue>::deserialize(deserializer)?;
+        Ok(Told(serde_json::from_str(raw.get()).ok()))
+    }
+}
+impl<T: Serialize> Serialize for Told<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
     }
 }
 

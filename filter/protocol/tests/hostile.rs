@@ -3,6 +3,7 @@
 use attache_protocol::codec::Protocol;
 use attache_protocol::error::ErrorKind;
 use attache_protocol::event::{Delta, StreamEvent};
+use attache_protocol::response::Usage;
 
 /// What a provider of the protocol streams to say `text` (JSON, without quotes) and count `input` tokens.
 fn stream(protocol: Protocol, text: &str, input: &str) -> String {
@@ -77,6 +78,46 @@ fn an_odd_count_costs_no_answer() {
         for count in ["-5", "99999999999999999999"] {
             let events = events(protocol, &[stream(protocol, "hi", count).as_bytes()]);
             assert!(matches!(events.last(), Some(StreamEvent::Finish(_))), "{protocol:?} {count}");
+        }
+    }
+}
+
+/// A whole answer that says "hi", with this usage.
+fn whole(protocol: Protocol, usage: &str) -> String {
+    match protocol {
+        Protocol::OpenAiChat => format!(
+            r#"{{"choices":[{{"message":{{"content":"hi"}},"finish_reason":"stop"}}],"usage":{usage}}}"#
+        ),
+        Protocol::Anthropic => format!(
+            r#"{{"content":[{{"type":"text","text":"hi"}}],"stop_reason":"end_turn","usage":{usage}}}"#
+        ),
+        Protocol::Gemini => format!(
+            r#"{{"candidates":[{{"content":{{"parts":[{{"text":"hi"}}]}},"finishReason":"STOP"}}],"usageMetadata":{usage}}}"#
+        ),
+    }
+}
+
+#[test]
+fn what_is_no_count_is_not_told_and_costs_no_answer() {
+    for protocol in Protocol::ALL {
+        for count in ["{}", r#""many""#, "[5]", "true", r#"{"a":{"b":[]}}"#] {
+            let events = events(protocol, &[stream(protocol, "hi", count).as_bytes()]);
+            assert_eq!(said(&events), "hi", "{protocol:?} {count}");
+            assert!(matches!(events.last(), Some(StreamEvent::Finish(_))), "{protocol:?} {count}");
+            let input =
+                |event: &StreamEvent<'_>| matches!(event, StreamEvent::Usage(Usage { input: Some(_), .. }));
+            assert!(!events.iter().any(input), "{protocol:?} {count}");
+        }
+        let name = match protocol {
+            Protocol::OpenAiChat => "prompt_tokens",
+            Protocol::Anthropic => "input_tokens",
+            Protocol::Gemini => "promptTokenCount",
+        };
+        let twice = format!(r#"{{"{name}":5,"{name}":5}}"#);
+        for usage in ["[]", "7", r#""none""#, "null", "false", &format!(r#"{{"{name}":{{}}}}"#), &twice] {
+            let answer = whole(protocol, usage);
+            let told = protocol.codec().decode_response(&answer).map(|response| response.usage);
+            assert_eq!(told, Ok(None), "{protocol:?} {usage}");
         }
     }
 }

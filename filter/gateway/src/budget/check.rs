@@ -30,6 +30,21 @@ pub struct Known<'k> {
     pub fleet: Option<&'k Fleet>,
 }
 
+/// Budgets by themselves: no names, and any model.
+impl Default for Known<'_> {
+    fn default() -> Self {
+        Known {
+            providers: &[],
+            routes: &[],
+            served: &|_| true,
+            asked: &|_| true,
+            passthrough: false,
+            open: false,
+            fleet: None,
+        }
+    }
+}
+
 const THRESHOLDS: [u64; 3] = [50, 80, 100];
 const MOST_THRESHOLDS: usize = 8;
 const MOST_KEYS: std::ops::RangeInclusive<u64> = 1..=100_000;

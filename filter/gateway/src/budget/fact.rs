@@ -2,6 +2,12 @@
 
 use std::borrow::Cow;
 
+use super::hash::siphash;
+use crate::headers::CREDENTIAL_HEADERS;
+
+/// Characters of a value that the operator is told.
+const LONGEST: usize = 64;
+
 /// Something that a budget's `per` and `match` may name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fact {
@@ -83,6 +89,34 @@ impl Fact {
         }
     }
 
+    /// A value for the operator: short, in one line, and nothing of a key, though the same for the same one.
+    pub(super) fn told<'v>(&self, value: Option<&'v str>) -> Cow<'v, str> {
+        let Some(value) = value else { return Cow::Borrowed("(none)") };
+        let secret = match self {
+            Fact::ClientKey => true,
+            Fact::Header(name) => name == "cookie" || CREDENTIAL_HEADERS.contains(&name.as_str()),
+            Fact::Namespace
+            | Fact::ServiceAccount
+            | Fact::Label(_)
+            | Fact::Jwt(_)
+            | Fact::Peer
+            | Fact::Model
+            | Fact::Provider
+            | Fact::Route
+            | Fact::Metadata(_)
+            | Fact::User => false,
+        };
+        if secret {
+            return Cow::Owned(format!("#{:08x}", siphash(&[b"told", value.as_bytes()]) >> 32));
+        }
+        if value.len() <= LONGEST && !value.contains(char::is_control) {
+            return Cow::Borrowed(value);
+        }
+        let plain = value.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+        let more = value.chars().nth(LONGEST).map(|_| '…');
+        Cow::Owned(plain.take(LONGEST).chain(more).collect())
+    }
+
     /// Why a client can choose it freely; `None`: it cannot. `passthrough`: every provider gets, and so checks, the
     /// client's own key. `open`: some provider is asked for any model that a client names.
     pub fn forged(&self, passthrough: bool, open: bool) -> Option<&'static str> {
@@ -115,6 +149,20 @@ mod tests {
             ("body.user", None),
         ] {
             assert_eq!(Fact::parse(text), fact, "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_told_without_keys_and_in_one_line() {
+        let header = |name: &str| Fact::Header(name.to_owned());
+        assert_eq!(header("x-team").told(Some("blue")), "blue");
+        assert_eq!(header("x-team").told(None), "(none)");
+        assert_eq!(Fact::User.told(Some("a\nbudget b")), "a budget b");
+        assert_eq!(Fact::User.told(Some(&"ä".repeat(100))), "ä".repeat(64) + "…");
+        for secret in [Fact::ClientKey, header("authorization"), header("x-api-key"), header("cookie")] {
+            let (one, other) = (secret.told(Some("sk-secret")), secret.told(Some("sk-other")));
+            assert!(one.len() == 9 && !one.contains("secret") && one != other, "{one} {other}");
+            assert_eq!(one, secret.told(Some("sk-secret")));
         }
     }
 }

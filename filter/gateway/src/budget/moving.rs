@@ -13,6 +13,7 @@ use crate::outcome::Around;
 pub struct Moving {
     rule: Rc<Rule>,
     account: u64,
+    whose: Option<Rc<str>>,
     keyed: Option<Keyed>,
     clamps: bool,
 }
@@ -20,7 +21,8 @@ pub struct Moving {
 impl Moving {
     pub(super) fn new(claim: Claim) -> Moving {
         let clamps = claim.on_exceed == OnExceed::Clamp;
-        Moving { rule: claim.rule, account: claim.account, keyed: claim.keyed, clamps }
+        let Claim { rule, on_exceed: _, account, whose, keyed, per_target: _ } = claim;
+        Moving { rule, account, whose, keyed, clamps }
     }
     /// This is its account, or the one of those for whom there was no room.
     fn is_at(&self, account: u64) -> bool {
@@ -33,6 +35,7 @@ impl Moving {
             rule: self.rule.clone(),
             on_exceed,
             account: self.account,
+            whose: self.whose.clone(),
             keyed: self.keyed,
             per_target: true,
         }

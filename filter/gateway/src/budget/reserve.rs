@@ -442,9 +442,10 @@ fn held(row: &mut [Draft<'_>], want: &Want) -> (Vec<Item>, Vec<Crossed>, Vec<Ask
         let rule = &draft.claim.rule;
         let number = draft.state.hold(rule, draft.amount, want.expires);
         let (account, amount) = (draft.account, draft.amount);
-        items.push(Item { rule: rule.clone(), account, number, amount, wasted: 0 });
-        let crossed = draft.state.crossed(rule).into_iter();
-        told.extend(crossed.map(|per_cent| Crossed { budget: rule.name.clone(), per_cent }));
+        // For whom there is no room shares an account with others.
+        let whose = draft.claim.whose.clone().filter(|_| account == draft.claim.account);
+        told.extend(Crossed::all(draft.state.crossed(rule), rule, &whose));
+        items.push(Item { rule: rule.clone(), account, whose, number, amount, wasted: 0 });
         if draft.reach == Reach::Ask {
             refills.extend(draft.state.refill(rule, draft.account, draft.now));
         }

@@ -218,8 +218,7 @@ fn end_row(page: &Page, row: &[(&Item, u64)], now: u64) -> (Changed, Settled) {
             settled.unknown.push(item.rule.name.clone());
             continue;
         }
-        let crossed = account.crossed(&item.rule).into_iter();
-        settled.crossed.extend(crossed.map(|per_cent| Crossed { budget: item.rule.name.clone(), per_cent }));
+        settled.crossed.extend(Crossed::all(account.crossed(&item.rule), &item.rule, &item.whose));
         changed.push((item.account, item.rule.clone(), account));
     }
     (changed, settled)

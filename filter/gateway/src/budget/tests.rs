@@ -1,16 +1,16 @@
 //! What single budgets do; that they are exact together is proven in `tests/budget`.
 
 pub(super) mod fleet;
+mod keys;
 mod typed;
 
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Fault;
+use crate::store::Memory;
 use crate::tokens::Bounds;
 
 const T0: u64 = 1_800_000_000_000;
@@ -23,25 +23,6 @@ const RATES: Rates = Rates {
     audio_input: 1000,
     audio_output: 5000,
 };
-
-/// Shared data as Envoy's: version 0 is written over whatever is there.
-#[derive(Default)]
-struct Memory(RefCell<HashMap<String, (Vec<u8>, u32)>>);
-
-impl Store for Memory {
-    fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-        self.0.borrow().get(key).cloned()
-    }
-    fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
-        let mut map = self.0.borrow_mut();
-        let entry = map.entry(key.to_owned()).or_default();
-        let same = version == 0 || entry.1 == version;
-        if same {
-            *entry = (value.to_vec(), entry.1 + 1);
-        }
-        same
-    }
-}
 
 struct Sent(&'static [(&'static str, &'static str)]);
 
@@ -329,86 +310,6 @@ fn thresholds_are_told_once_in_a_window() {
 }
 
 #[test]
-fn keys_are_bounded() {
-    let budget = |on_full: &str| json!({ "limit": { "requests": 2 }, "window": { "fixed": "1m" }, "per": ["jwt.sub"], "maxKeys": 2, "onFull": on_full });
-    let ask = |bench: &Bench, who: &'static [(&'static str, &'static str)]| match reserve(
-        &bench.around(),
-        &bench.claims(who),
-        &want(1, 1),
-    ) {
-        Decision::Admitted(admitted) => {
-            admitted.reservation.settle(&bench.around(), &used(1, 1), &[]);
-            None
-        }
-        Decision::Refused(refused) => Some(refused.why),
-        other => panic!("{other:?}"),
-    };
-    let mut bench = Bench::new(budget("reject"));
-    assert_eq!(ask(&bench, &[("jwt.sub", "a")]), None);
-    assert_eq!(ask(&bench, &[]), None, "those without have one account together");
-    assert_eq!(ask(&bench, &[("jwt.sub", "c")]), Some(Why::Full));
-    assert_eq!(ask(&bench, &[("jwt.sub", "a")]), None);
-    assert_eq!(ask(&bench, &[("jwt.sub", "a")]), Some(Why::Spent), "each has its own");
-    let Decision::Refused(refused) =
-        reserve(&bench.around(), &bench.claims(&[("jwt.sub", "c")]), &want(1, 1))
-    else {
-        panic!("there is a place")
-    };
-    let wait = refused.retry_after.unwrap();
-    bench.now += wait - 1;
-    assert_eq!(ask(&bench, &[("jwt.sub", "c")]), Some(Why::Full));
-    bench.now += 1;
-    assert_eq!(ask(&bench, &[("jwt.sub", "c")]), None, "the first place is free when it was told to be");
-
-    let bench = Bench::new(budget("share"));
-    for who in [&[("jwt.sub", "a")], &[("jwt.sub", "b")], &[("jwt.sub", "c")], &[("jwt.sub", "d")]] {
-        assert_eq!(ask(&bench, who), None);
-    }
-    assert_eq!(ask(&bench, &[("jwt.sub", "e")]), Some(Why::Spent), "c and d have spent it");
-    assert_eq!(ask(&bench, &[("jwt.sub", "b")]), None);
-}
-
-#[test]
-fn accounts_and_places_never_outnumber_their_bound() {
-    let budget = json!({ "limit": { "requests": 5 }, "window": { "sliding": "2s" }, "per": ["user"], "forgeable": true, "maxKeys": 7 });
-    let mut bench = Bench::new(budget);
-    let names: Vec<String> = (0..40).map(|n| format!("u{n}")).collect();
-    struct One<'n>(&'n str);
-    impl Facts for One<'_> {
-        fn fact(&self, _: &Fact) -> Option<Cow<'_, str>> {
-            Some(self.0.into())
-        }
-    }
-    let (mut admitted, mut full) = (0, 0);
-    for turn in 0..4000usize {
-        bench.now += (turn as u64 * 7919) % 300;
-        let claims = bench.budgets.claims(&One(&names[turn * 31 % (1 + turn / 100)]));
-        match reserve(&bench.around(), &claims, &want(1, 1)) {
-            Decision::Admitted(one) if turn % 3 == 0 => _ = one.reservation.release(&bench.around()),
-            Decision::Admitted(_) => admitted += 1,
-            Decision::Refused(refused) => full += usize::from(refused.why == Why::Full),
-            other => panic!("{other:?}"),
-        }
-        if turn % 16 > 0 {
-            continue;
-        }
-        let map = bench.store.0.borrow();
-        let pages = (0..1024).map(|slot| slots::Page::read(&Plain(&map), slot).living(bench.now));
-        assert!(pages.sum::<usize>() <= 7);
-    }
-    assert!(admitted > 100 && full > 100, "{admitted} {full}");
-    struct Plain<'m>(&'m HashMap<String, (Vec<u8>, u32)>);
-    impl Store for Plain<'_> {
-        fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-            self.0.get(key).cloned()
-        }
-        fn write(&self, _: &str, _: &[u8], _: u32) -> bool {
-            false
-        }
-    }
-}
-
-#[test]
 fn several_budgets_admit_together_or_not_at_all() {
     let store = Memory::default();
     prepare(&store);
@@ -467,21 +368,6 @@ fn what_failed_attempts_used_is_held_beside_what_the_next_may_use() {
     let free = Bench::new(json!({ "limit": { "tokens": 200 }, "window": { "fixed": "1m" } }));
     let mut reservation = free.admit(&want(100, 100)).reservation;
     assert!(reservation.keep(&free.around(), &failed) && free.standing() == (0, 200));
-}
-
-#[test]
-fn who_has_no_account_of_his_own_stays_in_the_shared_one() {
-    let bench = Bench::new(json!({ "limit": { "tokens": 200 }, "window": { "fixed": "1m" },
-        "per": ["provider", "user"], "maxKeys": 1, "onFull": "share", "forgeable": true }));
-    let facts: &[_] = &[("provider", "openai"), ("user", "a")];
-    let other: &[_] = &[("provider", "openai"), ("user", "b")];
-    let admit = |facts| match reserve(&bench.around(), &bench.claims(facts), &want(60, 60)) {
-        Decision::Admitted(admitted) => admitted.reservation,
-        other => panic!("{other:?}"),
-    };
-    admit(facts);
-    let shared = admit(other);
-    assert!(shared.stays(&bench.budgets.moving(&Sent(other))), "there is no room for a second of its kind");
 }
 
 #[test]

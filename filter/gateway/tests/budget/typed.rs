@@ -89,17 +89,8 @@ impl Typed {
             serde_json::from_value::<BudgetConfig>(budget).unwrap()
         };
         let typed: Vec<BudgetConfig> = typed.iter().zip(limits).map(one).collect();
-        let known = Known {
-            providers: &[],
-            routes: &[],
-            served: &|_| true,
-            asked: &|_| true,
-            passthrough: false,
-            open: false,
-            fleet: None,
-        };
         let mut faults = Vec::new();
-        let budgets = Budgets::new(&typed, &known, &mut faults);
+        let budgets = Budgets::new(&typed, &Known::default(), &mut faults);
         assert_eq!(faults, []);
         budgets
     }

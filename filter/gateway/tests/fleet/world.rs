@@ -135,15 +135,7 @@ impl World {
         let fleet: FleetConfig = serde_json::from_value(json!({ "onUnavailable": policy })).unwrap();
         let mut faults = Vec::new();
         let fleet = Fleet::new(&fleet, &mut faults);
-        let known = Known {
-            providers: &[],
-            routes: &[],
-            served: &|_| true,
-            asked: &|_| true,
-            passthrough: false,
-            open: false,
-            fleet: Some(&fleet),
-        };
+        let known = Known { fleet: Some(&fleet), ..Known::default() };
         let budgets = Budgets::new(&typed, &known, &mut faults);
         assert_eq!(faults, []);
         let skew = |dice: &mut Dice| if dice.below(3) == 0 { dice.below(4000) as i64 - 2000 } else { 0 };

@@ -11,7 +11,7 @@ use crate::event::Beside;
 use crate::request::{At, Part, PartKind, Signature, UNSIGNED, arguments_object};
 use crate::response::{Finish, FinishReason, Response, ServiceTier, Usage};
 use crate::text::{Raw, Text};
-use crate::wire::Count;
+use crate::wire::{Count, Told};
 
 /// `stop_reason` (SDK `stop_reason.py`). Read top down, the first word of a reason is the one written: Anthropic
 /// has no word for a filtered answer but `refusal`.
@@ -181,7 +181,7 @@ pub fn decode<'a>(text: &'a str) -> Result<Response<'a>, ApiError> {
         parts,
         beside,
         finish,
-        usage: counts.as_ref().map(usage),
+        usage: counts.as_ref().and_then(Told::get).map(usage),
     })
 }
 

@@ -14,6 +14,7 @@ use crate::request::{Signature, UNSIGNED};
 use crate::response::{Finish, ServiceTier, Usage};
 use crate::sse;
 use crate::text::{Text, mend};
+use crate::wire::Told;
 
 /// Most of a body without frames that is kept: error bodies are small, and what is larger is none.
 const LARGEST_BODY: usize = 1 << 20;
@@ -227,8 +228,8 @@ impl Reader {
         }
     }
 
-    fn count(&mut self, counts: Option<Counts<'_>>) {
-        let Some(counts) = counts else { return };
+    fn count(&mut self, counts: Option<Told<Counts<'_>>>) {
+        let Some(counts) = counts.and_then(Told::take) else { return };
         self.counts.tier = tier(&counts).or(self.counts.tier);
         let Counts {
             input_tokens, cache_creation_input_tokens, cache_read_input_tokens, output_tokens, ..

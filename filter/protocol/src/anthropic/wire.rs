@@ -8,7 +8,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::text::{Extras, Raw, Text};
 use crate::wire;
-use crate::wire::{Count, StringOr};
+use crate::wire::{Count, StringOr, Told};
 
 wire! {
     /// A request's body.
@@ -76,7 +76,7 @@ wire! {
         content: Vec<Block<'a>>,
         stop_reason: Text<'a>,
         stop_sequence: Text<'a>,
-        usage: Counts<'a>,
+        usage: Told<Counts<'a>>,
         error: Raw<'a>,
     }
     pub struct Counts<'a> {
@@ -101,7 +101,7 @@ wire! {
         delta: Piece<'a>,
         content_block: Block<'a>,
         message: Answer<'a>,
-        usage: Counts<'a>,
+        usage: Told<Counts<'a>>,
         error: Raw<'a>,
     }
     /// `delta` of a `content_block_delta` or of the `message_delta`.

@@ -12,6 +12,7 @@ use crate::gemini::wire::{self, Number, Word};
 use crate::request::{Part, PartKind, Source, arguments_object};
 use crate::response::{Finish, FinishReason, Response, ServiceTier, Usage};
 use crate::text::{Raw, Text};
+use crate::wire::Told;
 
 /// What is read of a `GenerateContentResponse`; its other members concern nobody else.
 #[derive(Debug, Deserialize)]
@@ -22,7 +23,7 @@ pub struct Answer<'a> {
     #[serde(borrow)]
     pub prompt_feedback: Option<PromptFeedback<'a>>,
     #[serde(borrow)]
-    pub usage_metadata: Option<UsageMetadata<'a>>,
+    pub usage_metadata: Option<Told<UsageMetadata<'a>>>,
     #[serde(borrow)]
     pub model_version: Option<Text<'a>>,
     #[serde(borrow)]
@@ -236,7 +237,7 @@ pub fn decode(text: &str) -> Result<Response<'_>, ApiError> {
     }
     let id = answer.response_id.unwrap_or_default();
     let model = answer.model_version.unwrap_or_default();
-    let usage = answer.usage_metadata.map(|usage| usage.usage());
+    let usage = answer.usage_metadata.as_ref().and_then(Told::get).map(UsageMetadata::usage);
     let mut candidates = answer.candidates.unwrap_or_default().into_iter();
     let Some(candidate) = candidates.next() else {
         let Some(raw) = blocked(answer.prompt_feedback.as_ref()) else {

@@ -13,6 +13,7 @@ use crate::request::{Part, PartKind, Signature};
 use crate::response::{Finish, FinishReason, Usage};
 use crate::sse::{Frame, LARGEST_FRAME, Parser};
 use crate::text::{Text, mend};
+use crate::wire::Told;
 
 #[derive(Default)]
 pub struct Decoder {
@@ -233,7 +234,7 @@ impl Chunks {
             (self.id, self.model) = (id.to_string(), model.to_string());
             sink(&StreamEvent::Start { id, model });
         }
-        if let Some(usage) = &answer.usage_metadata {
+        if let Some(usage) = answer.usage_metadata.as_ref().and_then(Told::get) {
             self.usage.update(&usage.usage());
         }
         if let Some(raw) = blocked(answer.prompt_feedback.as_ref()) {

@@ -10,7 +10,7 @@ use super::wire::{Detail, ExtraContent};
 use crate::request::{Part, PartKind, Signature};
 use crate::response::{FinishReason, ServiceTier, Usage};
 use crate::text::{Raw, Text, mend};
-use crate::wire::Count;
+use crate::wire::{Count, Told};
 
 /// A completion or a chunk.
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ pub struct Answer<'a> {
     #[serde(borrow, default)]
     pub choices: Option<Vec<Choice<'a>>>,
     #[serde(borrow, default)]
-    pub usage: Option<WireUsage<'a>>,
+    pub usage: Option<Told<WireUsage<'a>>>,
     /// A word, as far as anybody asks.
     #[serde(borrow, default)]
     service_tier: Option<&'a RawValue>,
@@ -39,7 +39,7 @@ pub struct Answer<'a> {
 #[derive(Deserialize)]
 pub struct Groq<'a> {
     #[serde(borrow, default)]
-    pub usage: Option<WireUsage<'a>>,
+    pub usage: Option<Told<WireUsage<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -299,7 +299,7 @@ impl Answer<'_> {
     /// The usage that this answer or chunk tells; empty where it tells none.
     pub fn usage(&self) -> Usage {
         let wire = self.usage.as_ref().or_else(|| self.x_groq.as_ref()?.usage.as_ref());
-        let usage = wire.map(WireUsage::usage).unwrap_or_default();
+        let usage = wire.and_then(Told::get).map(WireUsage::usage).unwrap_or_default();
         Usage { tier: tier(self.service_tier).or(usage.tier), ..usage }
     }
 }

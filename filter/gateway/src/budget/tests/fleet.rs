@@ -110,17 +110,8 @@ fn faults_of_fleets() {
         ]
     );
     let typed: Vec<BudgetConfig> = serde_json::from_value(json!([budget("a", json!({}))])).unwrap();
-    let known = Known {
-        providers: &[],
-        routes: &[],
-        served: &|_| true,
-        asked: &|_| true,
-        passthrough: false,
-        open: false,
-        fleet: None,
-    };
     let mut faults = Vec::new();
-    Budgets::new(&typed, &known, &mut faults);
+    Budgets::new(&typed, &Known::default(), &mut faults);
     assert_eq!(faults[0].message, "`fleet` needs the rate-limit service, in `gateway.fleet`");
     let typed: FleetConfig = serde_json::from_value(json!({ "domain": "", "timeout": "1m" })).unwrap();
     let mut faults = Vec::new();
