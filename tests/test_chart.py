@@ -27,6 +27,12 @@ def test_envoy_directory_is_the_rendering_of_its_values() -> None:
     assert lying == rendered, "run `make chart` and read the diff"
 
 
+def test_no_template_is_defined_twice() -> None:
+    """Helm takes the last in silence."""
+    defined = [name for file in (ROOT / "helm/templates").rglob("*") if file.is_file() for name in re.findall(r'define "([^"]+)"', file.read_text())]
+    assert sorted(defined) == sorted(set(defined))
+
+
 def test_rendering_is_deterministic(tmp_path: Path) -> None:
     assert rendering(tmp_path, {}) == rendering(tmp_path, {})
 

@@ -29,7 +29,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{- /* A quantity of Kubernetes in bytes, as a decimal number. Arguments: the quantity. */ -}}
-{{- define "attache.bytes" -}}
+{{- define "attache.quantity" -}}
 {{- $text := toString . -}}
 {{- $unit := regexFind "(m|k|[KMGTPE]i?)$" $text -}}
 {{- $power := dict "" 1.0 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 "Ei" 1152921504606846976.0 -}}

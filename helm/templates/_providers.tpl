@@ -94,7 +94,7 @@
   {{- end -}}
   {{- $limit := get (.Values.sidecar.resources.limits | default dict) "memory" -}}
   {{- $heap := int64 .Values.overload.heapBytes -}}
-  {{- if and $limit (lt (include "attache.bytes" $limit | float64) (float64 $heap)) -}}
+  {{- if and $limit (lt (include "attache.quantity" $limit | float64) (float64 $heap)) -}}
     {{- $faults = append $faults (printf "sidecar.resources.limits.memory: %v is less than `overload.heapBytes` (%d), from which on Envoy refuses requests; the kernel would end it before; raise the one or lower the other" $limit $heap) -}}
   {{- end -}}
 {{- end -}}
