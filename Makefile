@@ -1,6 +1,6 @@
 # Everything that is done with this repository; `make help` lists it. Needs GNU make, rustup, and Python 3.10 or newer with
-# venv; Go for the rate-limit service, its SDKs and where Helm must be built, Node for its SDKs and `make wasm-test`. The rest is
-# fetched once, into $XDG_CACHE_HOME/attache.
+# venv; Go for the rate-limit service, its SDKs and where Helm must be built, Node for its SDKs and `make wasm-test`, a JDK and Maven
+# for Java's SDKs. The rest is fetched once, into $XDG_CACHE_HOME/attache.
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
@@ -79,7 +79,7 @@ e2e: wasm crash-wasm helm testing ratelimit ## A real Envoy, the real filter, sc
 	$(call say,$@)
 	@$(PYTEST) tests $(addprefix --ignore=,$(wildcard tests/test_chart.py tests/test_chart_sidecar.py tests/test_run.py tests/sdk tests/cluster)) $(if $(CASE),-k '$(CASE)')
 
-sdk: wasm helm testing node-sdks go-sdks ## The official SDKs, unmodified, through the running gateway
+sdk: wasm helm testing node-sdks go-sdks java-sdks ## The official SDKs, unmodified, through the running gateway
 	$(call say,$@)
 	@$(PYTEST) tests/sdk
 
@@ -158,8 +158,11 @@ node-sdks: python ## The official SDKs of Node
 go-sdks: python ## A program with the official SDKs of Go, built
 	@$(FETCH) go-sdks .attache/go-sdks
 
+java-sdks: python ## A program with the official SDKs of Java, built
+	@$(FETCH) java-sdks .attache/java-sdks
+
 bindgen: rust ## The runner of `make wasm-test`
 	@$(FETCH) bindgen .attache/wasm-bindgen-test-runner
 
 .PHONY: run wasm image crash-wasm test lint unit wasm-test chart-test e2e sdk cluster-test cluster-up cluster-down chaos proof bench bless chart clean help
-.PHONY: python rust running testing helm ratelimit node-sdks go-sdks bindgen
+.PHONY: python rust running testing helm ratelimit node-sdks go-sdks java-sdks bindgen

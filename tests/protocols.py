@@ -110,7 +110,9 @@ def error(protocol: str, status: int, message: str) -> dict[str, Any]:
 def stream_error(protocol: str, status: int, message: str) -> str:
     """An error as an event of a stream that began with 200."""
     name = "event: error\n" if protocol == "anthropic" else ""
-    return f"{name}data: {json.dumps(error(protocol, status, message))}\n\n"
+    # It ends as the events before it do: Go's google.golang.org/genai (api_client.go, scan) reads no stream of both ends.
+    end = "\r\n\r\n" if protocol == "gemini" else "\n\n"
+    return f"{name}data: {json.dumps(error(protocol, status, message))}{end}"
 
 
 def read_error(protocol: str, value: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable, Iterator
 
 import httpx
@@ -68,6 +68,18 @@ def ask(gateway: Gateway, model: str, policy: str, team: str, protocol: str = "o
                                 "members": protocols.minimal(protocol, text) | (members or {}),
                                 "headers": {"x-team": team, "x-policy": policy}})
     return gateway.send(request.method, request.path, request.headers, request.body, watch)
+
+
+def under_way(gateway: Gateway, quiet: World, pool: ThreadPoolExecutor, gate: str, team: str, *, protocol: str = "openai", model: str = "queued",
+              policy: str = "at-once", members: dict[str, Any] | None = None, usage: dict[str, Any] | None = None,
+              then: list[dict[str, Any]] | None = None) -> "Future[Reply]":
+    """A stream that has begun, and holds what it holds until the gate opens. `then`: what else the provider answers."""
+    begun = threading.Event()
+    events = protocols.split("openai", protocols.saying("openai", "One two") | (usage or {}))
+    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": gate}, *events[3:]]}, *(then or [])])
+    first = pool.submit(ask, gateway, model, policy, team, protocol, True, members, lambda _: begun.set() or True)
+    assert begun.wait(PATIENCE)
+    return first
 
 
 def capped(protocol: str, tokens: int) -> dict[str, Any]:
@@ -134,13 +146,9 @@ def test_a_shorter_wish_of_the_client_stands(gateway: Gateway, quiet: World) -> 
 
 @pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
 def test_the_next_gets_what_the_first_left(protocol: str, gateway: Gateway, quiet: World) -> None:
-    mine = team()
-    begun, gate = threading.Event(), f"first-{protocol}"
-    events = protocols.split("openai", protocols.saying("openai", "One two"))
-    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": gate}, *events[3:]]}])
+    mine, gate = team(), f"first-{protocol}"
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(ask, gateway, "to-openai", "clamp", mine, protocol, True, capped(protocol, 3000), lambda _: begun.set() or True)
-        assert begun.wait(PATIENCE)
+        first = under_way(gateway, quiet, pool, gate, mine, protocol=protocol, model="to-openai", policy="clamp", members=capped(protocol, 3000))
         second = ask(gateway, "to-openai", "clamp", mine, protocol, members=capped(protocol, 3000))
         clamp = int(second.headers["x-attache-budget"].partition("=")[2])
         assert 1700 < clamp < 2000, clamp
@@ -207,12 +215,9 @@ def test_a_request_waits_for_the_next_window(gateway: Gateway, quiet: World) -> 
 
 @pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
 def test_a_request_waits_until_another_is_over(protocol: str, gateway: Gateway, quiet: World) -> None:
-    mine, gate, begun = team(), f"at-once-{protocol}", threading.Event()
-    events = protocols.split("openai", protocols.saying("openai", "One two"))
-    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": gate}, *events[3:]]}])
+    mine, gate = team(), f"at-once-{protocol}"
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(ask, gateway, "queued", "at-once", mine, protocol, True, None, lambda _: begun.set() or True)
-        assert begun.wait(PATIENCE)
+        first = under_way(gateway, quiet, pool, gate, mine, protocol=protocol)
         # A body of some size: it must come through as it was, however long it waited.
         text = "0123456789" * 30_000
         others = [pool.submit(ask, gateway, "queued", "at-once", mine, protocol, False, None, None, text) for _ in range(3)]
@@ -230,27 +235,21 @@ def test_a_request_waits_until_another_is_over(protocol: str, gateway: Gateway, 
 
 def test_many_that_wait_are_served_one_after_the_other(gateway: Gateway, quiet: World) -> None:
     """One at a time, and none waits longer than its 10 seconds."""
-    mine, many, begun = team(), 250, threading.Event()
-    events = protocols.split("openai", protocols.saying("openai", "One two"))
-    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": "many"}, *events[3:]]}])
+    mine, many, gate = team(), 250, "many"
     with ThreadPoolExecutor(many + 1) as pool:
-        first = pool.submit(ask, gateway, "queued", "at-once", mine, "openai", True, None, lambda _: begun.set() or True)
-        assert begun.wait(PATIENCE)
+        first = under_way(gateway, quiet, pool, gate, mine)
         waiting = counted(gateway, "at-once", "queue")
         others = [pool.submit(ask, gateway, "queued", "at-once", mine) for _ in range(many)]
         gateway.await_true(lambda: counted(gateway, "at-once", "queue") == waiting + many, "they wait")
-        quiet.provider.open("many")
+        quiet.provider.open(gate)
         assert Counter(other.result(PATIENCE).status for other in (first, *others)) == {200: many + 1}
 
 
 def test_who_waits_for_what_counts_no_tokens_is_not_counted(gateway: Gateway, quiet: World) -> None:
     """That would take a worker from all its clients: some 0.4 s for each of these."""
-    mine, gate, begun = team(), "not-counted", threading.Event()
-    events = protocols.split("openai", protocols.saying("openai", "One two"))
-    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": gate}, *events[3:]]}])
+    mine, gate = team(), "not-counted"
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(ask, gateway, "queued", "at-once", mine, "openai", True, None, lambda _: begun.set() or True)
-        assert begun.wait(PATIENCE)
+        first = under_way(gateway, quiet, pool, gate, mine)
         waiting, before = counted(gateway, "at-once", "queue"), gateway.cpu()
         others = [pool.submit(ask, gateway, "queued", "at-once", mine, text=" " * 5_000_000) for _ in range(3)]
         gateway.await_true(lambda: counted(gateway, "at-once", "queue") == waiting + 3, "they wait")
@@ -260,12 +259,9 @@ def test_who_waits_for_what_counts_no_tokens_is_not_counted(gateway: Gateway, qu
 
 
 def test_those_who_wait_take_no_more_memory_than_there_is_for_them(gateway: Gateway, quiet: World) -> None:
-    mine, gate, begun = team(), "large-and-waiting", threading.Event()
-    events = protocols.split("openai", protocols.saying("openai", "One two"))
-    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": gate}, *events[3:]]}])
+    mine, gate = team(), "large-and-waiting"
     with ThreadPoolExecutor(13) as pool:
-        first = pool.submit(ask, gateway, "queued", "at-once", mine, "openai", True, None, lambda _: begun.set() or True)
-        assert begun.wait(PATIENCE)
+        first = under_way(gateway, quiet, pool, gate, mine)
         others = [pool.submit(ask, gateway, "queued", "at-once", mine, text="x" * (30 << 20)) for _ in range(12)]
         # Two workers, each with room for four of them.
         gateway.await_true(lambda: sum(other.done() for other in others) >= 4, "at least four are turned away")
@@ -278,12 +274,9 @@ def test_those_who_wait_take_no_more_memory_than_there_is_for_them(gateway: Gate
 
 
 def test_who_hangs_up_while_waiting_leaves_nothing_behind(gateway: Gateway, quiet: World) -> None:
-    mine, gate, begun = team(), "hang-up-waiting", threading.Event()
-    events = protocols.split("openai", protocols.saying("openai", "One two"))
-    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": gate}, *events[3:]]}])
+    mine, gate = team(), "hang-up-waiting"
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ask, gateway, "queued", "at-once", mine, "openai", True, None, lambda _: begun.set() or True)
-        assert begun.wait(PATIENCE)
+        first = under_way(gateway, quiet, pool, gate, mine)
         hang_up(gateway, "queued", "at-once", mine)
         quiet.provider.open(gate)
         first.result(PATIENCE)
@@ -293,13 +286,11 @@ def test_who_hangs_up_while_waiting_leaves_nothing_behind(gateway: Gateway, quie
 
 def test_who_waits_for_one_budget_and_then_exceeds_another_is_told_so(gateway: Gateway, quiet: World) -> None:
     """The other would have another model serve it, but it is planned already."""
-    mine, gate, begun = team(), "wait-and-exceed", threading.Event()
+    mine, gate = team(), "wait-and-exceed"
     spends = lambda tokens: {"usage": {"prompt_tokens": 8, "completion_tokens": tokens, "total_tokens": 8 + tokens}}  # noqa: E731
-    events = protocols.split("openai", protocols.saying("openai", "One two") | spends(600))
-    quiet.provider.script("openai", [{"chunks": [*events[:3], {"wait": gate}, *events[3:]]}, {"json": protocols.saying("openai", "x") | spends(400)}])
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ask, gateway, "dear", "at-once", mine, "openai", True, capped("openai", 600), lambda _: begun.set() or True)
-        assert begun.wait(PATIENCE)
+        then = [{"json": protocols.saying("openai", "x") | spends(400)}]
+        first = under_way(gateway, quiet, pool, gate, mine, model="dear", members=capped("openai", 600), usage=spends(600), then=then)
         waiting = counted(gateway, "at-once", "queue")
         second = pool.submit(ask, gateway, "dear", "at-once", mine, members=capped("openai", 300))
         gateway.await_true(lambda: counted(gateway, "at-once", "queue") > waiting, "it waits")

@@ -27,6 +27,12 @@ def test_envoy_directory_is_the_rendering_of_its_values() -> None:
     assert lying == rendered, "run `make chart` and read the diff"
 
 
+def test_no_template_is_defined_twice() -> None:
+    """Helm takes the last in silence."""
+    defined = [name for file in (ROOT / "helm/templates").rglob("*") if file.is_file() for name in re.findall(r'define "([^"]+)"', file.read_text())]
+    assert sorted(defined) == sorted(set(defined))
+
+
 def test_rendering_is_deterministic(tmp_path: Path) -> None:
     assert rendering(tmp_path, {}) == rendering(tmp_path, {})
 
@@ -78,7 +84,7 @@ def test_the_services_configuration_in_the_values_is_the_one_that_is_tested() ->
 
 def test_filter_configuration_is_json_with_the_gateway_verbatim(tmp_path: Path) -> None:
     """A model may have any name: YAML's own ideas of `on`, `1e3` and `null` do not reach the filter."""
-    odd = ["on", "1e3", "null", "y", "0x10", "007", "ünï", "a: b", "{{ x }}", "quote\"d", "<&>", "*"]
+    odd = ["on", "1e3", "null", "y", "0x10", "007", "ünï", "a: b", "{{ x }}", "quote\"d", "<&>", "*", "\x01", "\x7f", "\x85", "\x9f", "\u2028", "\uffff"]
     given = gateway([{"name": "openai"}], models=odd)
     resource = yaml.safe_load(rendering(tmp_path, given)["gateway.yaml"])["resources"][0]
     configuration = resource["typed_config"]["config"]["configuration"]
@@ -114,6 +120,15 @@ def test_origin_decides_address_and_trust(tmp_path: Path) -> None:
     assert names == [{"san_type": "DNS", "matcher": {"exact": "llm.example"}}]
     assert places(private) == ("LOGICAL_DNS", "localhost", 80) and "transport_socket" not in private
     assert places(address) == ("STATIC", "::1", 8000)
+
+
+@pytest.mark.parametrize("origin, whole", [
+    ("https://api.example.com", True), ("https://api.example.com.", True), ("https://llm.models.svc", False), ("https://llm:8443", False),
+    ("https://llm.models.svc.cluster.local", True), ("http://llm.models", False),
+])
+def test_short_names_of_a_cluster_are_searched_for(origin: str, whole: bool, tmp_path: Path) -> None:
+    cluster = clusters_of(rendering(tmp_path, gateway([{"name": "own", "provider": "openai", "origin": origin}])))["origin.own"]
+    assert cluster["typed_dns_resolver_config"]["typed_config"]["dns_resolver_options"] == {"no_default_search_domain": whole}
 
 
 def test_key_goes_where_its_row_says_and_nowhere_for_passthrough(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from test_chart import ENVOY, WASM, authority, gateway  # noqa: E402
 
 POLICY = "admissionregistration.k8s.io/{}/MutatingAdmissionPolicy"
 MODES = ("hosts", "iptables", "baseUrl")
+TLS = {"name": "envoy.transport_sockets.tls", "typed_config": {"common_tls_context": {}}}
 
 
 def objects(given: dict[str, Any], folder: Path, *versions: str, release: str = "attache", namespace: str = "team") -> list[dict[str, Any]]:
@@ -46,7 +47,8 @@ def named(found: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     gateway([{"name": "openai", "keys": [{"name": "a"}, {"name": "b"}]}, {"name": "own", "provider": "openai", "credentials": "passthrough"}]),
     {"interception": {"otherPaths": "passthrough", "hosts": ["*.example.com"], "ipv6": True}},
     {"interception": {"otherPaths": "refuse"}},
-], ids=["defaults", "every row", "keys", "passthrough", "refuse"])
+    gateway([{"name": "openai"}], models=["DEL \x7f", "next line \x85", "another \x9f", "no character \ufffe"]),
+], ids=["defaults", "every row", "keys", "passthrough", "refuse", "control characters"])
 def test_envoy_and_the_filter_take_the_configuration(given: dict[str, Any], tmp_path: Path) -> None:
     found = objects(given, tmp_path, "v1")
     assert validated(named(found, "ConfigMap", "attache-validate")["data"], tmp_path) == ""
@@ -194,6 +196,30 @@ def test_resources_of_all_forms(tmp_path: Path) -> None:
     assert pod["initContainers"][0]["resources"] == {"requests": {"cpu": "0.5", "memory": "1e8"}, "limits": {"cpu": 2, "memory": "1.5Gi", "ephemeral-storage": "1G"}}
 
 
+@pytest.mark.parametrize("limit, heap", [("1Gi", 1 << 30), ("1.5Gi", 1 << 30), ("2G", 1 << 30), ("1e9", 10**9), (2 << 30, 1 << 30), ("512Mi", 1 << 29)])
+def test_memory_that_is_enough_for_the_heap(limit: str | int, heap: int, tmp_path: Path) -> None:
+    objects({"sidecar": {"resources": {"limits": {"memory": limit}}}, "overload": {"heapBytes": heap}}, tmp_path)
+    with pytest.raises(render.Refused):
+        objects({"sidecar": {"resources": {"limits": {"memory": limit}}}, "overload": {"heapBytes": heap * 4}}, tmp_path)
+
+
+def test_a_listener_with_tls_takes_no_pod_by_base_url(tmp_path: Path) -> None:
+    """Its variables say `http://`."""
+    for given, modes in (({}, "`hosts`, `iptables`, `baseUrl`"), ({"listener": {"transportSocket": TLS}}, "`hosts`, `iptables`")):
+        policy = named(objects(given, tmp_path, "v1"), "ValidatingAdmissionPolicy", "attache-team.attache")
+        assert f"annotation attache/mode: expected {modes}" in [one["message"] for one in policy["spec"]["validations"]]
+
+
+def test_what_a_quota_asks_for(tmp_path: Path) -> None:
+    """A limit of the sidecar's processor time is every other container's of ours, and where there is none no other has one."""
+    for limits, wanted in ({"cpu": "2", "memory": "2Gi"}, "2"), ({"memory": "2Gi"}, None):
+        found = objects({"sidecar": {"resources": {"limits": limits}}, "interception": {"mode": "iptables"}, "patch": {"containers": ["app"]}}, tmp_path)
+        patch = yaml.safe_load(named(found, "ConfigMap", "attache-patch")["data"]["patch.yaml"])["spec"]["template"]["spec"]
+        jobs = [named(found, "Job", f"attache-{name}")["spec"]["template"]["spec"]["containers"][0] for name in ("validate", "test")]
+        for one in [*patch["initContainers"], *jobs]:
+            assert one["resources"]["limits"].get("cpu") == wanted and {"cpu", "memory"} <= one["resources"]["requests"].keys(), one["name"]
+
+
 def test_the_image_by_digest(tmp_path: Path) -> None:
     digest = "sha256:" + "0" * 64
     found = objects({"sidecar": {"image": {"repository": "registry.example/attache", "digest": digest}}}, tmp_path, "v1")
@@ -223,6 +249,9 @@ def test_the_image_by_digest(tmp_path: Path) -> None:
     ({"trust": {"secret": "own"}}, "trust.authority: missing"),
     ({"injection": {"failurePolicy": "Maybe"}}, "injection.failurePolicy"),
     ({"sidecarr": {}}, "sidecarr"),
+    ({"sidecar": {"resources": {"limits": {"memory": "1023Mi"}}}}, "sidecar.resources.limits.memory: 1023Mi is less than `overload.heapBytes`"),
+    ({"sidecar": {"resources": {"limits": {"memory": 1e9}}}}, "sidecar.resources.limits.memory: 1e+09 is less than"),
+    ({"interception": {"mode": "baseUrl"}, "listener": {"transportSocket": TLS}}, "interception.mode: `baseUrl` leads applications to `http://`"),
     ({"injection": {"namespaces": ["a", "b", "c"]}}, "injection.namespaces: Helm's record"),
 ])
 def test_refused(given: dict[str, Any], told: str, tmp_path: Path) -> None:

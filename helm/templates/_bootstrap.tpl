@@ -29,7 +29,8 @@
 {{- define "attache.sidecar.status" -}}
 name: status
 address:
-  socket_address: {address: {{ .sidecar.status.address | quote }}, port_value: {{ .sidecar.status.port }}}
+  # `::` is for IPv4 too.
+  socket_address: {address: {{ .sidecar.status.address | quote }}, port_value: {{ .sidecar.status.port }}, ipv4_compat: {{ eq .sidecar.status.address "::" }}}
 filter_chains:
   - filters:
       - name: envoy.filters.network.http_connection_manager

@@ -26,8 +26,8 @@ typed_dns_resolver_config:
     query_timeout_seconds: 1
     query_tries: 2
     dns_resolver_options:
-      # Public names are whole: no search path is tried first. Plain HTTP is for names of one's own network.
-      no_default_search_domain: {{ .provider.tls }}
+      # Public names are whole: no search path is tried first. Plain HTTP is for names of one's own network, and these are a cluster's.
+      no_default_search_domain: {{ and .provider.tls (contains "." .provider.host) (not (hasSuffix ".svc" .provider.host)) }}
 {{- end }}
 # TCP and TLS. Long enough for one lost packet; an attempt's own limit begins when the connection is there.
 connect_timeout: 3s

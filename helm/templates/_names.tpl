@@ -21,6 +21,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- printf "%s-validate" .Release.Name | quote -}}
 {{- end -}}
 
+{{- /* The modes of interception that there are, JSON array. The variables of `baseUrl` lead to plain HTTP. Arguments: a context. */ -}}
+{{- define "attache.modes" -}}
+{{- $modes := list "hosts" "iptables" -}}
+{{- if not .Values.listener.transportSocket -}}{{- $modes = append $modes "baseUrl" -}}{{- end -}}
+{{- toJson $modes -}}
+{{- end -}}
+
+{{- /* A quantity of Kubernetes in bytes, as a decimal number. Arguments: the quantity. */ -}}
+{{- define "attache.quantity" -}}
+{{- $text := toString . -}}
+{{- $unit := regexFind "(m|k|[KMGTPE]i?)$" $text -}}
+{{- $power := dict "" 1.0 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 "Ei" 1152921504606846976.0 -}}
+{{- mulf (trimSuffix $unit $text | float64) (get $power $unit) -}}
+{{- end -}}
+
 {{- /* The namespaces that the release serves, JSON array; a pod mounts only what lies in its own. */ -}}
 {{- define "attache.namespaces" -}}
 {{- .Values.injection.namespaces | default (list .Release.Namespace) | uniq | toJson -}}
@@ -30,6 +45,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "attache.namespace" -}}
 {{- $served := include "attache.namespaces" . | fromJsonArray -}}
 {{- ternary .Release.Namespace (first $served) (has .Release.Namespace $served) -}}
+{{- end -}}
+
+{{- /* What a container beside the sidecar may use, YAML; of processor time as much as the sidecar, where that has a limit, as quotas ask for one. Arguments: root, cpu and memory (requests), most (memory). */ -}}
+{{- define "attache.resources" -}}
+{{- $limits := dict "memory" .most -}}
+{{- with get (.root.Values.sidecar.resources.limits | default dict) "cpu" -}}{{- $_ := set $limits "cpu" . -}}{{- end -}}
+{{- dict "requests" (dict "cpu" .cpu "memory" .memory) "limits" $limits | toYaml -}}
 {{- end -}}
 
 {{- /* The version in which the cluster serves admission policies, or nothing. */ -}}

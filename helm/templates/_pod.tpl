@@ -145,8 +145,7 @@ image: {{ include "attache.pod.image" . | quote }}
 imagePullPolicy: {{ .Values.sidecar.image.pullPolicy }}
 command: [/usr/sbin/nft, -f, /etc/attache/redirect.nft]
 resources:
-  requests: {cpu: 10m, memory: 16Mi}
-  limits: {memory: 64Mi}
+  {{- include "attache.resources" (dict "root" . "cpu" "10m" "memory" "16Mi" "most" "64Mi") | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   runAsUser: 0

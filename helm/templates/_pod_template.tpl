@@ -14,8 +14,14 @@ object with `metadata` and `spec`. What the pod has already stays: variables, al
 {{- $metadata := $pod.metadata | default dict -}}
 {{- $notes := $metadata.annotations | default dict -}}
 {{- $mode := get $notes "attache/mode" | default .context.Values.interception.mode -}}
-{{- if not (has $mode (list "hosts" "iptables" "baseUrl")) -}}
-  {{- fail (printf "\n\nconfig: 1 fault\n  annotation attache/mode: expected `hosts`, `iptables`, `baseUrl`, found `%s`" $mode) -}}
+{{- $modes := include "attache.modes" .context | fromJsonArray -}}
+{{- if not (has $mode $modes) -}}
+  {{- fail (printf "\n\nconfig: 1 fault\n  annotation attache/mode: expected `%s`, found `%s`" (join "`, `" $modes) $mode) -}}
+{{- end -}}
+{{- range concat ($pod.spec.initContainers | default list) ($pod.spec.containers | default list) -}}
+  {{- if has .name (list "attache" "attache-redirect") -}}
+    {{- fail (printf "\n\nconfig: 1 fault\n  container %s: the name is the sidecar's; call yours otherwise" .name) -}}
+  {{- end -}}
 {{- end -}}
 {{- if not (has (get $notes "attache/delivery" | default "live") (list "live" "whole")) -}}
   {{- fail (printf "\n\nconfig: 1 fault\n  annotation attache/delivery: expected `live`, `whole`, found `%s`" (get $notes "attache/delivery")) -}}
@@ -30,7 +36,7 @@ object with `metadata` and `spec`. What the pod has already stays: variables, al
 {{- $_ := set $pod "metadata" $metadata -}}
 {{- range $kind := list "containers" "initContainers" -}}
   {{- range get $pod.spec $kind | default list -}}
-    {{- if and (not (has .name (list "attache" "attache-redirect"))) (or (not $only) (has .name $only)) -}}
+    {{- if or (not $only) (has .name $only) -}}
       {{- include "attache.pod.application" (dict "container" . "change" $change "mode" $mode) -}}
     {{- end -}}
   {{- end -}}

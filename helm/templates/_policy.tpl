@@ -137,6 +137,13 @@ objectSelector:
     !object.spec.volumes.exists(v, v.name == "attache-config" && !(has(v.configMap) && has(v.configMap.name) && v.configMap.name == {{ toJson .Release.Name }}))
 {{- end -}}
 
+{{- /* No container of the application's has a name of ours, CEL. The sidecar, if the pod has been changed before, mounts what no other does. */ -}}
+{{- define "attache.policy.names" -}}
+!object.spec.containers.exists(c, c.name in ["attache", "attache-redirect"]) &&
+(!has(object.spec.initContainers) || !object.spec.initContainers.exists(c, c.name in ["attache", "attache-redirect"] &&
+!(has(c.volumeMounts) && c.volumeMounts.exists(m, m.name == "attache-config"))))
+{{- end -}}
+
 {{- /* Who opted in: pods by their label, and all pods of a namespace by its. One binding for each. JSON array. */ -}}
 {{- define "attache.policy.bindings" -}}
 {{- $label := dict "matchLabels" (dict "attache/inject" "true") -}}

@@ -64,7 +64,7 @@
         {{- $faults = append $faults (printf "%s.origin: port %d is not between 1 and 65535" $path $port) -}}
       {{- end -}}
       {{- $host := regexReplaceAll ":[0-9]+$" $authority "" | trimPrefix "[" | trimSuffix "]" | lower -}}
-      {{- /* A certificate has no dot at the end, and no search path is tried with TLS. */ -}}
+      {{- /* A certificate has no dot at the end. */ -}}
       {{- if eq $scheme "https" -}}{{- $host = trimSuffix "." $host -}}{{- end -}}
       {{- $ip := or (contains ":" $host) (regexMatch "^[0-9]+(\\.[0-9]+){3}$" $host) -}}
       {{- $providers = append $providers (dict "name" $name "clusters" $clusters "tls" (eq $scheme "https") "host" $host "port" $port "ip" $ip "inject" (eq $credentials "inject") "header" $entry.credential.header "prefix" $entry.credential.prefix) -}}
@@ -87,6 +87,16 @@
 {{- end -}}
 {{- if and (hasKey .Values.gateway "fleet") (not .Values.fleet.address) -}}
   {{- $faults = append $faults "fleet.address: `gateway.fleet` needs the rate-limit service's `host:port`" -}}
+{{- end -}}
+{{- if .Values.sidecar.enabled -}}
+  {{- if not (has .Values.interception.mode (include "attache.modes" . | fromJsonArray)) -}}
+    {{- $faults = append $faults "interception.mode: `baseUrl` leads applications to `http://`, and `listener.transportSocket` takes no plain HTTP; leave one of both out" -}}
+  {{- end -}}
+  {{- $limit := get (.Values.sidecar.resources.limits | default dict) "memory" -}}
+  {{- $heap := int64 .Values.overload.heapBytes -}}
+  {{- if and $limit (lt (include "attache.quantity" $limit | float64) (float64 $heap)) -}}
+    {{- $faults = append $faults (printf "sidecar.resources.limits.memory: %v is less than `overload.heapBytes` (%d), from which on Envoy refuses requests; the kernel would end it before; raise the one or lower the other" $limit $heap) -}}
+  {{- end -}}
 {{- end -}}
 {{- dict "providers" $providers "faults" $faults | toJson -}}
 {{- end -}}

@@ -7,7 +7,6 @@ running pod takes up changes without a restart:
   routes.json               RDS: the route of `listener.port`
   routes-intercepted.json   RDS: the routes of the providers' own names
   gateway.yaml              ECDS: the filter with its configuration
-  secret-*.yaml             SDS: the providers' keys
   certificate.json          SDS: what the sidecar shows to applications that call a provider by its name
 */ -}}
 
@@ -24,13 +23,6 @@ running pod takes up changes without a restart:
 {{- $base := include "attache.envoy" $inside | fromYaml -}}
 {{- if $base.Error -}}{{- fail (printf "envoy.yaml: %s" $base.Error) -}}{{- end -}}
 {{- $files := dict "gateway.yaml" (include "attache.gateway" $inside) "hosts" "127.0.0.1 localhost\n" -}}
-{{- range $provider := include "attache.providers" . | fromJsonArray -}}
-  {{- if $provider.inject -}}
-    {{- range $provider.clusters -}}
-      {{- $_ := set $files (printf "secret-%s.yaml" .) (include "attache.secret" (dict "values" $inside.Values "name" .)) -}}
-    {{- end -}}
-  {{- end -}}
-{{- end -}}
 {{- with .Values.sidecar.authorities -}}{{- $_ := set $files "authorities.pem" (printf "%s\n" (trim .)) -}}{{- end -}}
 {{- $argument := dict "root" $inside "base" $base -}}
 {{- $_ := set $files "clusters.json" (include "attache.sidecar.clusters" $argument) -}}
@@ -58,12 +50,18 @@ running pod takes up changes without a restart:
 
 {{- define "attache.sidecar.clusters" -}}
 {{- $clusters := .base.static_resources.clusters -}}
-{{- /* A key whose file comes later is read when the Secret's folder changes, not only when the configuration does. */ -}}
 {{- range $clusters -}}
-  {{- range dig "typed_extension_protocol_options" "envoy.extensions.upstreams.http.v3.HttpProtocolOptions" "http_filters" list . -}}
-    {{- with dig "typed_config" "credential" "typed_config" "credential" "sds_config" "path_config_source" dict . -}}
-      {{- $_ := set . "watched_directory" (dict "path" $.root.Values.paths.keys) -}}
+  {{- with dig "typed_extension_protocol_options" "envoy.extensions.upstreams.http.v3.HttpProtocolOptions" dict . -}}
+    {{- $filters := list -}}
+    {{- range .http_filters -}}
+      {{- if eq .name "envoy.filters.http.credential_injector" -}}
+        {{- $injector := .typed_config.credential.typed_config -}}
+        {{- $filters = append $filters (include "attache.sidecar.key" (dict "injector" $injector "keys" $.root.Values.paths.keys) | fromJson) -}}
+      {{- else -}}
+        {{- $filters = append $filters . -}}
+      {{- end -}}
     {{- end -}}
+    {{- if $filters -}}{{- $_ := set . "http_filters" $filters -}}{{- end -}}
   {{- end -}}
 {{- end -}}
 {{- $byName := dict -}}

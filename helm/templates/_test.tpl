@@ -27,6 +27,8 @@ spec:
             *empty_body*) echo "$url: answered by the sidecar" ;;
             *) echo "$url: not answered by the sidecar: $answer"; exit 1 ;;
           esac
+      resources:
+        {{- include "attache.resources" (dict "root" . "cpu" "10m" "memory" "16Mi" "most" "64Mi") | nindent 8 }}
       securityContext:
         runAsUser: 65534
         runAsNonRoot: true

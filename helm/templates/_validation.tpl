@@ -34,7 +34,7 @@
 {{- $files := dict "envoy.json" (toJson $whole) -}}
 {{- /* These must be there, though they are not read. */ -}}
 {{- range $name, $text := include "attache.sidecar.files" . | fromJson -}}
-  {{- if or (hasPrefix "secret-" $name) (has $name (list "certificate.json" "authorities.pem")) -}}{{- $_ := set $files $name $text -}}{{- end -}}
+  {{- if has $name (list "certificate.json" "authorities.pem") -}}{{- $_ := set $files $name $text -}}{{- end -}}
 {{- end -}}
 {{- toJson $files -}}
 {{- end -}}

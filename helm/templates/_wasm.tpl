@@ -26,5 +26,14 @@ config:
   configuration:
     "@type": type.googleapis.com/google.protobuf.StringValue
     value: |
-      {{- .configuration | toPrettyJson | nindent 6 }}
+      {{- include "attache.printable" (.configuration | toPrettyJson) | nindent 6 }}
+{{- end -}}
+
+{{- /* JSON without what YAML takes in no form, or for a line's end: DEL, the second set of control characters, and two that are none. Arguments: the text. */ -}}
+{{- define "attache.printable" -}}
+{{- $text := . -}}
+{{- if regexMatch `[\x7f-\x{9f}\x{fffe}\x{ffff}]` $text -}}
+  {{- range concat (untilStep 127 160 1) (list 65534 65535) -}}{{- $text = replace (printf "%c" .) (printf `\u%04x` .) $text -}}{{- end -}}
+{{- end -}}
+{{- $text -}}
 {{- end -}}

@@ -23,6 +23,8 @@ OURS = "attache/tests"
 # A container that Pod Security's profile `restricted` takes.
 MODEST = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True, "runAsUser": 1000,
           "seccompProfile": {"type": "RuntimeDefault"}}
+# Resources that a quota counts.
+FEW = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}}
 # Which of the tests that run side by side these are (conftest.py).
 LANE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 HELM = [os.environ.get("HELM") or str(fetch.ROOT / ".attache/helm")]
@@ -123,7 +125,7 @@ class Namespace:
 
     def await_policy(self) -> None:
         """A policy takes a moment to be in force."""
-        trial = json.dumps(pod("trial", container={"securityContext": MODEST}))
+        trial = json.dumps(pod("trial", container={"securityContext": MODEST, "resources": FEW}))
         until(lambda: '"name": "attache"' in self.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", given=trial), "the policy is in force")
 
     def installed(self, values: dict[str, Any], *words: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from certificates import Certificates
 from cluster import Cluster
-from kube import APPS, HELM, MODEST, Namespace, Pod, pod, run, until
+from kube import APPS, FEW, HELM, MODEST, Namespace, Pod, pod, run, until
 from provider import Provider
 from sidecar import kill, process_of
 
@@ -231,3 +231,24 @@ def test_the_notes_work_as_printed(restricted: Namespace, modest: Pod, quiet: Pr
     assert 'attache_attempts{provider="openai"' in done.out, done
     assert set(restricted.get("secret", "attache-keys")["data"]) == {"openai", "anthropic", "gemini", "socket"}
     assert restricted.get("deployment", "app")["spec"]["template"]["metadata"]["labels"]["attache/inject"] == "true"
+
+
+@pytest.fixture
+def counted(cluster: Cluster, values: dict[str, Any]) -> Iterator[Namespace]:
+    """A quota on everything, of which each container must therefore say something."""
+    namespace = Namespace("counted")
+    hard = {"requests.cpu": "4", "limits.cpu": "16", "requests.memory": "4Gi", "limits.memory": "16Gi"}
+    namespace.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "all"}, "spec": {"hard": hard}})
+    yield namespace
+    namespace.delete()
+
+
+def test_a_quota_on_processor_time(counted: Namespace, values: dict[str, Any]) -> None:
+    """The hook's pod, an application's with both of ours, and `helm test`'s; beside it, a status that listens as in a cluster of IPv6."""
+    sidecar = {**values["sidecar"], "resources": {"limits": {"cpu": "2"}}, "status": {"address": "::"}}
+    counted.installed({**values, "sidecar": sidecar})
+    counted.await_policy()
+    made = counted.start("app", annotations={"attache/mode": "iptables"}, container={"resources": FEW})
+    assert [one["resources"]["limits"]["cpu"] for one in made.seen["spec"]["initContainers"]] == ["2", "2"]
+    done = counted.helm("test", "attache")
+    assert done.status == 0, done

@@ -1,26 +1,77 @@
-"""The official SDKs of other languages: a program that is asked by lines of JSON, and what must hold of what it says."""
+"""The official SDKs of other languages: for each language a program, which is asked by lines of JSON, and what its SDKs throw."""
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sdk_shared import Behind, limited, weather_schema
+from harness import ROOT
+from sdk_shared import Behind
 
-TOOL = {"name": "weather", "description": "The weather", "parameters": weather_schema()}
-RESULT = "snow at last"
+HERE = Path(__file__).parent
 SDKS = ["openai", "anthropic", "gemini"]
-# How each names what ended an answer.
-COMPLETE = {"openai": "stop", "anthropic": "end_turn", "gemini": "STOP"}
-LENGTH = {"openai": "length", "anthropic": "max_tokens", "gemini": "MAX_TOKENS"}
-CALLED = {"openai": "tool_calls", "anthropic": "tool_use", "gemini": "STOP"}
+STATUSES = [400, 401, 403, 404, 429, 500, 503]
+
+
+@dataclass
+class Language:
+    """How its program is started, and by which class a program in it would catch an error of each SDK: any, and one of a status."""
+
+    command: list[str]
+    any: dict[str, str]
+    of_status: dict[str, dict[int, str]]
+    # What it says of a stream that fails where that is not one of those classes: another class, or a message's pattern.
+    failing: list[str]
+    # Whose errors bring, of a wait that the gateway asks for, neither the header nor the detail.
+    tells_no_wait: list[str]
+
+    def kind(self, sdk: str, status: int) -> str:
+        return self.of_status.get(sdk, {}).get(status, self.any[sdk])
+
+
+NODE = dict(zip(STATUSES, [
+    "BadRequestError", "AuthenticationError", "PermissionDeniedError", "NotFoundError", "RateLimitError", "InternalServerError", "InternalServerError",
+]))
+JAVA = dict(zip(STATUSES, [
+    "BadRequestException", "UnauthorizedException", "PermissionDeniedException", "NotFoundException", "RateLimitException",
+    "InternalServerException", "InternalServerException",
+]))
+JAVA_GEMINI = {status: "ClientException" if status < 500 else "ServerException" for status in STATUSES}
+JAVA_CLASSPATH = f"{ROOT / '.attache/java-sdks/target/classes'}:{ROOT / '.attache/java-sdks/lib'}/*"
+
+LANGUAGES = {
+    # openai, @anthropic-ai/sdk, @google/genai: Google's has one class for everything.
+    "node": Language(
+        ["node", str(HERE / "node/ask.cjs"), str(ROOT / ".attache/node-sdks")],
+        {"openai": "APIError", "anthropic": "APIError", "gemini": "ApiError"},
+        {"openai": NODE, "anthropic": NODE},
+        failing=["terminated"], tells_no_wait=[],
+    ),
+    # openai-go, anthropic-sdk-go, google.golang.org/genai: one class each, which openai-go's errors inside a stream are not of.
+    "go": Language(
+        [str(ROOT / ".attache/go-sdks")],
+        {"openai": "openai.Error", "anthropic": "anthropic.Error", "gemini": "genai.APIError"},
+        {},
+        failing=["unexpected EOF", "received error while streaming: .*"], tells_no_wait=[],
+    ),
+    # com.openai:openai-java, com.anthropic:anthropic-java, com.google.genai:google-genai.
+    "java": Language(
+        ["java", "-cp", JAVA_CLASSPATH, "Sdks"],
+        {"openai": "OpenAIException", "anthropic": "AnthropicException", "gemini": "ApiException"},
+        {"openai": JAVA, "anthropic": JAVA, "gemini": JAVA_GEMINI},
+        failing=["GenAiIOException"], tells_no_wait=["gemini"],
+    ),
+}
 
 
 class Program:
-    """One process for the session; as a context manager."""
+    """One process for all the tests of a language; as a context manager."""
 
-    def __init__(self, command: list[str]):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    def __init__(self, language: Language):
+        self.language = language
+        self.process = subprocess.Popen(language.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
     def __enter__(self) -> "Program":
         return self
@@ -43,6 +94,10 @@ class Asking:
     program: Program
     sdk: str
 
+    @property
+    def language(self) -> Language:
+        return self.program.language
+
     def says(self, behind: Behind, **what: Any) -> dict[str, Any]:
         answer = self.program.ask(**self.words(behind, what))
         assert "error" not in answer, answer
@@ -53,23 +108,10 @@ class Asking:
         assert "error" in answer, answer
         return answer["error"]
 
+    def is_told(self, error: dict[str, Any]) -> bool:
+        """The SDK, or its HTTP library, says that a stream failed."""
+        said = [*error["kinds"], error["message"]]
+        return self.language.any[self.sdk] in said or any(re.fullmatch(pattern, word) for pattern in self.language.failing for word in said)
+
     def words(self, behind: Behind, what: dict[str, Any]) -> dict[str, Any]:
         return {"sdk": self.sdk, "url": behind.url, "model": behind.model, **what}
-
-
-def check_answer(asking: Asking, behind: Behind, stream: bool) -> None:
-    answer = asking.says(behind, stream=stream)
-    assert answer["text"].startswith(behind.sentence) and answer["text"].endswith("Hi there")
-    assert answer["finish"] == COMPLETE[asking.sdk] and answer["output"] == 12
-    assert answer["pieces"] > 5 if stream else answer["pieces"] == 0
-
-
-def check_stopped(asking: Asking, budgeted: Behind) -> dict[str, Any]:
-    """A stream that is stopped at its budget is a complete answer that ended at a length. Returns the error that follows."""
-    headers = limited()
-    answer = asking.says(budgeted, stream=True, headers=headers)
-    assert answer["text"].startswith("It begins well")
-    assert answer["finish"] == LENGTH[asking.sdk] and answer["output"] >= 50
-    error = asking.fails(budgeted, stream=False, headers=headers)
-    assert error["status"] == 429 and "budget `brief`" in error["message"]
-    return error

@@ -8,6 +8,7 @@
     fetch.py ratelimit LINK             Envoy's rate-limit service, and the Redis that it counts in
     fetch.py node-sdks LINK             the official SDKs of Node, in the versions of tests/sdk/node
     fetch.py go-sdks LINK               the program of tests/sdk/go, with the official SDKs of Go
+    fetch.py java-sdks LINK             the program of tests/sdk/java, with the official SDKs of Java
     fetch.py kubeconform LINK           checks rendered objects against the API's schemas
     fetch.py kubernetes LINK            Kubernetes' programs, built; LINK becomes a link to their folder
 
@@ -146,17 +147,9 @@ def node_sdks(link: Path) -> None:
     need("npm", "installs the official SDKs of Node", "it comes with Node: https://nodejs.org")
     if int(output(["node", "-p", "process.versions.node.split('.')[0]"]) or 0) < 20:
         raise Missing("node: too old; the official SDKs need Node 20 or newer: https://nodejs.org")
-    place, files = locked_by("node-sdks", "tests/sdk/node/package.json", "tests/sdk/node/package-lock.json")
-    with locked(place):
-        if not (place / "complete").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            say("the official SDKs of Node")
-            place.mkdir()
-            for file in files:
-                shutil.copy(file, place)
-            run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=place)
-            (place / "complete").touch()
-    point(link, place)
+    files = locked_by("node-sdks", "tests/sdk/node/package.json", "tests/sdk/node/package-lock.json")
+    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    point(link, copied(*files, "the official SDKs of Node", install))
 
 
 def go_sdks(link: Path) -> None:
@@ -167,6 +160,33 @@ def go_sdks(link: Path) -> None:
             say("Go's official SDKs from their modules; some minutes, this once")
             run(["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(place / "sdks"), "."], cwd=files[0].parent)
     point(link, place / "sdks")
+
+
+def java_sdks(link: Path) -> None:
+    install = "install a JDK, 17 or newer, and Maven: https://adoptium.net and https://maven.apache.org, or `apt install default-jdk-headless maven`"
+    need("javac", "compiles the program of Java's official SDKs", install)
+    need("java", "runs the program of Java's official SDKs", install)
+    need("mvn", "fetches Java's official SDKs", install)
+    version = re.search(r"\d+", output(["javac", "-version"]) or "")
+    if not version or int(version[0]) < 17:
+        raise Missing(f"javac: too old; {install}")
+    files = locked_by("java-sdks", "tests/sdk/java/pom.xml", "tests/sdk/java/Sdks.java")
+    build = ["mvn", "-q", "-B", "compiler:compile", "dependency:copy-dependencies", "-DoutputDirectory=lib"]
+    point(link, copied(*files, "Java's official SDKs by Maven; a minute, this once", build))
+
+
+def copied(place: Path, files: list[Path], what: str, command: list[str]) -> Path:
+    """The place, where this command has made something of copies of the files."""
+    with locked(place):
+        if not (place / "complete").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            say(what)
+            place.mkdir()
+            for file in files:
+                shutil.copy(file, place)
+            run(command, cwd=place)
+            (place / "complete").touch()
+    return place
 
 
 def locked_by(name: str, *files: str) -> tuple[Path, list[Path]]:
@@ -288,6 +308,8 @@ def main(words: list[str]) -> int:
                 node_sdks(ROOT / link)
             case ["go-sdks", link]:
                 go_sdks(ROOT / link)
+            case ["java-sdks", link]:
+                java_sdks(ROOT / link)
             case ["kubeconform", link]:
                 kubeconform(ROOT / link)
             case ["kubernetes", link]:

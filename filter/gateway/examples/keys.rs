@@ -4,36 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::time::Instant;
 
 use attache_gateway::budget::{Budgets, Decision, Fact, Facts, Known, Rates, Used, Want, prepare, reserve};
 use attache_gateway::outcome::Around;
-use attache_gateway::store::Store;
+use attache_gateway::store::Memory;
 use attache_gateway::tokens::Bounds;
 use serde_json::json;
 
 const T0: u64 = 1_800_000_000_000;
 const KEYS: usize = 10_000;
-
-#[derive(Default)]
-struct Memory(RefCell<HashMap<String, (Vec<u8>, u32)>>);
-
-impl Store for Memory {
-    fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-        self.0.borrow().get(key).cloned()
-    }
-    fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
-        let mut map = self.0.borrow_mut();
-        let entry = map.entry(key.to_owned()).or_default();
-        let same = version == 0 || entry.1 == version;
-        if same {
-            *entry = (value.to_vec(), entry.1 + 1);
-        }
-        same
-    }
-}
 
 struct Who(String);
 

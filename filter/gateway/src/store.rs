@@ -1,5 +1,8 @@
 //! What all workers share: Envoy's shared data, as the gateway sees it.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use crate::budget;
 use crate::tokens::learned;
 
@@ -9,6 +12,25 @@ pub trait Store {
     fn read(&self, key: &str) -> Option<(Vec<u8>, u32)>;
     /// Writes if the version is still this one. `false`: somebody else was faster.
     fn write(&self, key: &str, value: &[u8], version: u32) -> bool;
+}
+
+/// Shared data of one thread, for tests and measurements: like Envoy's, which writes over whatever is there at version 0.
+#[derive(Default)]
+pub struct Memory(pub(crate) RefCell<HashMap<String, (Vec<u8>, u32)>>);
+
+impl Store for Memory {
+    fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
+        self.0.borrow().get(key).cloned()
+    }
+    fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
+        let mut map = self.0.borrow_mut();
+        let entry = map.entry(key.to_owned()).or_default();
+        let same = version == 0 || entry.1 == version;
+        if same {
+            *entry = (value.to_vec(), entry.1 + 1);
+        }
+        same
+    }
 }
 
 /// The health of keys and targets ([`crate::health::Health`]).

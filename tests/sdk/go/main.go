@@ -27,6 +27,14 @@ type ask struct {
 	Model   string            `json:"model"`
 	Headers map[string]string `json:"headers"`
 	Stream  bool              `json:"stream"`
+	Tool    *tool             `json:"tool"`
+	Result  string            `json:"result"`
+}
+
+type tool struct {
+	Name        string         `json:"name"`
+	Description string         `json:"description"`
+	Parameters  map[string]any `json:"parameters"`
 }
 
 type said struct {
@@ -34,7 +42,14 @@ type said struct {
 	Finish string   `json:"finish"`
 	Output int64    `json:"output"`
 	Pieces int      `json:"pieces"`
+	Call   *call    `json:"call,omitempty"`
+	After  string   `json:"after,omitempty"`
 	Error  *failure `json:"error,omitempty"`
+}
+
+type call struct {
+	Name      string `json:"name"`
+	Arguments any    `json:"arguments"`
 }
 
 type failure struct {
@@ -73,30 +88,47 @@ func askOpenAI(asked ask) (said, error) {
 	body := openai.ChatCompletionNewParams{
 		Model: asked.Model, Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage(hi)},
 	}
-	if !asked.Stream {
-		answer, err := client.Chat.Completions.New(context.Background(), body)
-		if err != nil {
-			return said{}, err
+	if tool := asked.Tool; tool != nil {
+		function := openai.FunctionDefinitionParam{
+			Name: tool.Name, Description: openai.String(tool.Description), Parameters: tool.Parameters,
 		}
-		return ofOpenAI(answer, 0), nil
+		body.Tools = []openai.ChatCompletionToolUnionParam{openai.ChatCompletionFunctionTool(function)}
 	}
-	body.StreamOptions = openai.ChatCompletionStreamOptionsParam{IncludeUsage: openai.Bool(true)}
-	stream := client.Chat.Completions.NewStreaming(context.Background(), body)
-	whole, pieces := openai.ChatCompletionAccumulator{}, 0
-	for ; stream.Next(); pieces++ {
-		if !whole.AddChunk(stream.Current()) {
-			return said{}, errors.New("a chunk that does not belong here")
-		}
-	}
-	if err := stream.Err(); err != nil {
+	answer, pieces, err := sayOpenAI(client, body, asked.Stream)
+	if err != nil {
 		return said{}, err
 	}
-	return ofOpenAI(&whole.ChatCompletion, pieces), nil
+	choice := answer.Choices[0]
+	first := said{Text: choice.Message.Content, Finish: choice.FinishReason, Output: answer.Usage.CompletionTokens, Pieces: pieces}
+	if len(choice.Message.ToolCalls) == 0 {
+		return first, nil
+	}
+	called := choice.Message.ToolCalls[0]
+	first.Call = &call{called.Function.Name, json.RawMessage(called.Function.Arguments)}
+	body.Messages = append(body.Messages, choice.Message.ToParam(), openai.ToolMessage(asked.Result, called.ID))
+	answer, _, err = sayOpenAI(client, body, asked.Stream)
+	if err != nil {
+		return said{}, err
+	}
+	first.After = answer.Choices[0].Message.Content
+	return first, nil
 }
 
-func ofOpenAI(answer *openai.ChatCompletion, pieces int) said {
-	choice := answer.Choices[0]
-	return said{Text: choice.Message.Content, Finish: choice.FinishReason, Output: answer.Usage.CompletionTokens, Pieces: pieces}
+// The answer, and in how many pieces it came: none for one that came whole.
+func sayOpenAI(client openai.Client, body openai.ChatCompletionNewParams, stream bool) (*openai.ChatCompletion, int, error) {
+	if !stream {
+		answer, err := client.Chat.Completions.New(context.Background(), body)
+		return answer, 0, err
+	}
+	body.StreamOptions = openai.ChatCompletionStreamOptionsParam{IncludeUsage: openai.Bool(true)}
+	chunks := client.Chat.Completions.NewStreaming(context.Background(), body)
+	whole, pieces := openai.ChatCompletionAccumulator{}, 0
+	for ; chunks.Next(); pieces++ {
+		if !whole.AddChunk(chunks.Current()) {
+			return nil, 0, errors.New("a chunk that does not belong here")
+		}
+	}
+	return &whole.ChatCompletion, pieces, chunks.Err()
 }
 
 func askAnthropic(asked ask) (said, error) {
@@ -111,32 +143,55 @@ func askAnthropic(asked ask) (said, error) {
 		Model: anthropic.Model(asked.Model), MaxTokens: 1000,
 		Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock(hi))},
 	}
-	if !asked.Stream {
-		answer, err := client.Messages.New(context.Background(), body)
-		if err != nil {
-			return said{}, err
-		}
-		return ofAnthropic(answer, 0), nil
+	if tool := asked.Tool; tool != nil {
+		declared := anthropic.ToolParam{Name: tool.Name, Description: anthropic.String(tool.Description)}
+		declared.InputSchema = anthropic.ToolInputSchemaParam{ExtraFields: tool.Parameters}
+		body.Tools = []anthropic.ToolUnionParam{{OfTool: &declared}}
 	}
-	stream := client.Messages.NewStreaming(context.Background(), body)
-	whole, pieces := anthropic.Message{}, 0
-	for ; stream.Next(); pieces++ {
-		if err := whole.Accumulate(stream.Current()); err != nil {
-			return said{}, err
-		}
-	}
-	if err := stream.Err(); err != nil {
+	answer, pieces, err := sayAnthropic(client, body, asked.Stream)
+	if err != nil {
 		return said{}, err
 	}
-	return ofAnthropic(&whole, pieces), nil
+	first := said{Text: textOf(answer), Finish: string(answer.StopReason), Output: answer.Usage.OutputTokens, Pieces: pieces}
+	for _, block := range answer.Content {
+		if block.Type == "tool_use" {
+			first.Call = &call{block.Name, block.Input}
+			result := anthropic.NewToolResultBlock(block.ID, asked.Result, false)
+			body.Messages = append(body.Messages, answer.ToParam(), anthropic.NewUserMessage(result))
+		}
+	}
+	if first.Call == nil {
+		return first, nil
+	}
+	answer, _, err = sayAnthropic(client, body, asked.Stream)
+	if err != nil {
+		return said{}, err
+	}
+	first.After = textOf(answer)
+	return first, nil
 }
 
-func ofAnthropic(answer *anthropic.Message, pieces int) said {
+func sayAnthropic(client anthropic.Client, body anthropic.MessageNewParams, stream bool) (*anthropic.Message, int, error) {
+	if !stream {
+		answer, err := client.Messages.New(context.Background(), body)
+		return answer, 0, err
+	}
+	events := client.Messages.NewStreaming(context.Background(), body)
+	whole, pieces := anthropic.Message{}, 0
+	for ; events.Next(); pieces++ {
+		if err := whole.Accumulate(events.Current()); err != nil {
+			return nil, 0, err
+		}
+	}
+	return &whole, pieces, events.Err()
+}
+
+func textOf(answer *anthropic.Message) string {
 	text := ""
 	for _, block := range answer.Content {
 		text += block.Text
 	}
-	return said{Text: text, Finish: string(answer.StopReason), Output: answer.Usage.OutputTokens, Pieces: pieces}
+	return text
 }
 
 func askGemini(asked ask) (said, error) {
@@ -150,33 +205,57 @@ func askGemini(asked ask) (said, error) {
 	if err != nil {
 		return said{}, err
 	}
-	if !asked.Stream {
-		answer, err := client.Models.GenerateContent(context.Background(), asked.Model, genai.Text(hi), nil)
-		if err != nil {
-			return said{}, err
-		}
-		return ofGemini(said{}, answer), nil
+	with := genai.GenerateContentConfig{}
+	if tool := asked.Tool; tool != nil {
+		function := genai.FunctionDeclaration{Name: tool.Name, Description: tool.Description, ParametersJsonSchema: tool.Parameters}
+		with.Tools = []*genai.Tool{{FunctionDeclarations: []*genai.FunctionDeclaration{&function}}}
 	}
-	whole := said{}
-	for chunk, err := range client.Models.GenerateContentStream(context.Background(), asked.Model, genai.Text(hi), nil) {
-		if err != nil {
-			return said{}, err
-		}
-		whole = ofGemini(whole, chunk)
-		whole.Pieces++
+	// A chat keeps what was said as the API takes it back: without the empty parts that end streams.
+	chat, err := client.Chats.Create(context.Background(), asked.Model, &with, nil)
+	if err != nil {
+		return said{}, err
 	}
-	return whole, nil
+	first, called, err := sayGemini(chat, asked.Stream, genai.Part{Text: hi})
+	if err != nil || called == nil {
+		return first, err
+	}
+	result := genai.FunctionResponse{ID: called.ID, Name: called.Name, Response: map[string]any{"result": asked.Result}}
+	after, _, err := sayGemini(chat, asked.Stream, genai.Part{FunctionResponse: &result})
+	first.Call, first.After = &call{called.Name, called.Args}, after.Text
+	return first, err
 }
 
-func ofGemini(before said, answer *genai.GenerateContentResponse) said {
-	before.Text += answer.Text()
-	if len(answer.Candidates) > 0 {
-		before.Finish = string(answer.Candidates[0].FinishReason)
+// The SDK has no accumulator: what its chunks say together, and what they call.
+func sayGemini(chat *genai.Chat, stream bool, part genai.Part) (said, *genai.FunctionCall, error) {
+	var whole said
+	var called *genai.FunctionCall
+	add := func(answer *genai.GenerateContentResponse) {
+		whole.Text += answer.Text()
+		for _, call := range answer.FunctionCalls() {
+			called = call
+		}
+		if len(answer.Candidates) > 0 {
+			whole.Finish = string(answer.Candidates[0].FinishReason)
+		}
+		if answer.UsageMetadata != nil {
+			whole.Output = int64(answer.UsageMetadata.CandidatesTokenCount)
+		}
 	}
-	if answer.UsageMetadata != nil {
-		before.Output = int64(answer.UsageMetadata.CandidatesTokenCount)
+	if !stream {
+		answer, err := chat.SendMessage(context.Background(), part)
+		if err == nil {
+			add(answer)
+		}
+		return whole, called, err
 	}
-	return before
+	for chunk, err := range chat.SendMessageStream(context.Background(), part) {
+		if err != nil {
+			return said{}, nil, err
+		}
+		add(chunk)
+		whole.Pieces++
+	}
+	return whole, called, nil
 }
 
 // The SDK's own error, if it is one; else no kind.
@@ -190,7 +269,7 @@ func told(err error) *failure {
 	case errors.As(err, &ofAnthropic):
 		return &failure{[]string{"anthropic.Error"}, ofAnthropic.StatusCode, ofAnthropic.RawJSON(), retryAfter(ofAnthropic.Response)}
 	case errors.As(err, &ofGemini):
-		return &failure{[]string{"genai.APIError"}, ofGemini.Code, ofGemini.Message, ""}
+		return &failure{[]string{"genai.APIError"}, ofGemini.Code, ofGemini.Error(), ""}
 	default:
 		return &failure{[]string{}, 0, strings.TrimSpace(err.Error()), ""}
 	}

@@ -5,13 +5,12 @@ mod keys;
 mod typed;
 
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Fault;
+use crate::store::Memory;
 use crate::tokens::Bounds;
 
 const T0: u64 = 1_800_000_000_000;
@@ -24,25 +23,6 @@ const RATES: Rates = Rates {
     audio_input: 1000,
     audio_output: 5000,
 };
-
-/// Shared data as Envoy's: version 0 is written over whatever is there.
-#[derive(Default)]
-struct Memory(RefCell<HashMap<String, (Vec<u8>, u32)>>);
-
-impl Store for Memory {
-    fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-        self.0.borrow().get(key).cloned()
-    }
-    fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
-        let mut map = self.0.borrow_mut();
-        let entry = map.entry(key.to_owned()).or_default();
-        let same = version == 0 || entry.1 == version;
-        if same {
-            *entry = (value.to_vec(), entry.1 + 1);
-        }
-        same
-    }
-}
 
 struct Sent(&'static [(&'static str, &'static str)]);
 

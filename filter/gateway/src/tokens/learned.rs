@@ -114,24 +114,9 @@ fn change(store: &dyn Store, model: u64, learn: impl Fn(&mut Entry) -> bool) {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::collections::HashMap;
-
     use super::*;
+    use crate::store::Memory;
     use crate::tokens::Bounds;
-
-    #[derive(Default)]
-    struct Memory(RefCell<HashMap<String, (Vec<u8>, u32)>>);
-
-    impl Store for Memory {
-        fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-            self.0.borrow().get(key).cloned()
-        }
-        fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
-            self.0.borrow_mut().insert(key.to_owned(), (value.to_vec(), version + 1));
-            true
-        }
-    }
 
     #[test]
     fn models_learn_apart_and_in_bounded_room() {

@@ -1,5 +1,7 @@
 //! Budgets that are kept by something: how many accounts there are, and whose.
 
+use std::collections::HashMap;
+
 use super::*;
 
 #[test]
