@@ -418,6 +418,16 @@ def test_a_budget_that_only_some_targets_match_refuses_all_the_same(gateway: Gat
     assert refused.status == 429 and refused.headers["x-attache-budget"] == "of-openai;reject"
 
 
+def test_a_budget_that_only_a_later_target_matches_holds_there(gateway: Gateway, quiet: World) -> None:
+    mine, usage = team(), {"usage": {"input_tokens": 5, "output_tokens": 2900}}
+    quiet.provider.rule("openai", lambda seen: {"status": 503, "json": protocols.error("openai", 503, "busy")})
+    quiet.provider.rule("anthropic", lambda seen: {"json": protocols.saying("anthropic", "x") | usage})
+    replies = [ask(gateway, "either", "of-anthropic", mine, members=capped("openai", 2900)) for _ in range(2)]
+    assert [reply.status for reply in replies] == [200, 503], "the first one's own error, where the other may not be asked"
+    assert "anthropic;class=budget_exceeded" in replies[1].headers["x-attache-attempt-log"]
+    assert len(quiet.provider.requests("anthropic")) == 1
+
+
 def test_what_only_watches_slows_no_client_down(gateway: Gateway, quiet: World) -> None:
     reply = ask(gateway, "to-openai", "shadow", team(), members=capped("openai", 100))
     assert reply.status == 200 and reply.headers["x-attache-budget"] == "watching;shadow"
@@ -429,7 +439,7 @@ def test_keys_that_clients_make_up_are_bounded(gateway: Gateway, quiet: World) -
     assert [reply.status for reply in replies] == [200, 200, 200, 429, 429]
     assert "maxKeys" in protocols.read_error("openai", replies[3].json)["message"]
     assert ask(gateway, "narrow", "none", team(), members={"user": "user-1"}).status == 200
-    assert counted(gateway, "few", "reject") == 2
+    assert counted(gateway, "few", "reject") == counted(gateway, "few", "full") == 2
 
 
 @pytest.mark.parametrize("protocol, member", [("openai", "metadata"), ("anthropic", "metadata"), ("gemini", "labels")])

@@ -49,7 +49,8 @@ pub struct Offer {
     pub tariff: Option<Tariff>,
     /// Models that may answer in its place, by the client's own wish, and what each costs.
     fallbacks: Vec<(String, Option<Tariff>)>,
-    /// The output limit that it must be told, since the client gave none, and without it nobody knows the most.
+    /// The output limit that it must be told where some budget counts what is answered, since the client gave none, and without
+    /// it nobody knows the most.
     limit: Option<u64>,
     /// Tokens that each answer may have at most.
     most_output: u64,
@@ -80,13 +81,11 @@ pub struct Appraisal<'r> {
 }
 
 impl<'r> Appraisal<'r> {
-    /// `limits`: some budget counts what is answered, so each target's answer must have an end.
     pub fn new(
         request: &'r Request<'r>,
         (route, steps): (&Route, &[Step]),
         catalogue: &Catalogue,
         store: &dyn Store,
-        limits: bool,
     ) -> Appraisal<'r> {
         let mut offers: Vec<(Family, Bounds, Offer)> = Vec::new();
         for step in steps {
@@ -103,7 +102,7 @@ impl<'r> Appraisal<'r> {
             let mut bounds = measure.bounds(ratio.as_ref());
             let known =
                 |name: &str| catalogue.model(&step.provider, row.name, name).map(|model| model.figures);
-            let mut offer = offer(request, (step, target, row), measure, known(&step.model), limits);
+            let mut offer = offer(request, (step, target, row), measure, known(&step.model));
             let mut window = known(&step.model).and_then(|figures| figures.longest_prompt());
             // Another protocol's members do not reach the provider.
             if row.protocol == request.protocol {
@@ -189,7 +188,6 @@ fn offer(
     (step, target, row): (&Step, &Target, &Row),
     measure: Measure,
     figures: Option<Figures>,
-    limits: bool,
 ) -> Offer {
     let known = figures.and_then(|figures| figures.output).map(NonZeroU64::get);
     // A protocol that requires a limit is told this one where the client gave none.
@@ -206,7 +204,7 @@ fn offer(
         measure,
         tariff: figures.as_ref().and_then(Tariff::of),
         fallbacks: Vec::new(),
-        limit: (limits && (unknown || required)).then_some(most_output),
+        limit: (unknown || required).then_some(most_output),
         thinks: thinks(request, figures.as_ref(), row.protocol),
         // What the client asks for is what an unknown model may answer.
         most_output: match known {
@@ -289,6 +287,16 @@ impl Terms {
         Some(if model.is_empty() { "what the provider chooses" } else { model })
     }
 
+    /// Some target has accounts of its own.
+    pub fn moves(&self) -> bool {
+        self.offers.iter().any(|offer| !offer.moving.is_empty())
+    }
+
+    /// Some target's own accounts may end a stream.
+    pub fn may_stop(&self) -> bool {
+        self.offers.iter().flat_map(|offer| &offer.moving).any(Moving::stops)
+    }
+
     pub fn offer(&self, step: &Step) -> Option<&Offer> {
         self.offers.iter().find(|offer| offer.target == step.target)
     }
@@ -299,9 +307,9 @@ impl Terms {
         let offer = self.offer(step);
         // Providers refuse a limit beyond what their model can say.
         let most = offer.map_or(u64::MAX, |offer| offer.most_output);
-        let clamped = (reservation.stops() && each < self.unlimited).then_some(each.min(most));
+        let clamped = Some(each.min(most)).filter(|_| each < self.unlimited);
         let unknown = offer.and_then(|offer| offer.limit);
-        clamped.into_iter().chain(unknown).min()
+        clamped.into_iter().chain(unknown).min().filter(|_| reservation.stops())
     }
 
     /// What a request asks of the accounts of a target to which it goes on.

@@ -2,7 +2,7 @@
 //! gives back what it did not use.
 //!
 //! [`Budgets::claims`] says which accounts a request concerns, [`reserve`] holds what it may use in each or in none,
-//! [`Reservation::left`] and [`Reservation::extend`] watch its answer, [`Reservation::settle`] charges what it used. A
+//! [`Reservation::over`] and [`Reservation::extend`] watch its answer, [`Reservation::settle`] charges what it used. A
 //! reservation needs no configuration: it travels in the ticket. One of which nothing more is heard (the VM died) lapses.
 //!
 //! - For every account, what is spent and held together never exceeds the limit, whichever workers race: each change is one
@@ -94,6 +94,13 @@ pub struct Rule {
     moves: bool,
 }
 
+impl Rule {
+    /// A stream that uses more than it held of it is ended.
+    fn stops(&self) -> bool {
+        self.unit.clamps() && !self.shadow
+    }
+}
+
 /// An account that a request concerns.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -154,6 +161,8 @@ pub struct Admitted {
     pub crossed: Vec<Crossed>,
     /// Budgets in shadow that would have refused it, or limited its answer.
     pub shadowed: Vec<String>,
+    /// Budgets with no room for its key, where it shares an account with others.
+    pub shared: Vec<String>,
     /// How its budgets stand, itself counted.
     pub standings: Vec<Standing>,
     /// To be sent to the fleet's service; the request does not wait for them.
@@ -231,6 +240,8 @@ struct Item {
     amount: u64,
     /// For those that failed, beside it.
     wasted: u64,
+    /// How many attempts had failed before it came to this account.
+    since: u16,
 }
 
 /// Makes sure that all values are there. Before the first request: Envoy compares versions only of keys that exist.
@@ -377,10 +388,6 @@ impl Claim {
     /// How many tokens a prompt has makes a difference.
     pub fn counts_tokens(&self) -> bool {
         !self.rule.unit.certain() && self.rule.unit != Unit::OutputTokens
-    }
-    /// A shorter answer takes less of it.
-    pub fn clamps(&self) -> bool {
-        self.rule.unit.clamps() && !self.rule.shadow
     }
 }
 

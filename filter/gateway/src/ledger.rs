@@ -21,14 +21,9 @@ pub(crate) fn follows(
 ) -> bool {
     let Some((terms, step)) = ticket.terms.as_ref().zip(ticket.plan.get(step)) else { return true };
     let Some(offer) = terms.offer(step) else { return true };
-    if progress.reservation.stays(&offer.moving) {
-        return true;
-    }
     let want = terms.want(offer, &progress.reservation, around.now);
-    let failed = failed_here(progress).to_vec();
-    match progress.reservation.follow(around, &offer.moving, &want, &failed) {
+    match progress.reservation.follow(around, &offer.moving, &want, &progress.failed) {
         Some(settled) => {
-            progress.left = u16::try_from(progress.failed.len()).unwrap_or(u16::MAX);
             tell(&settled, effects);
             true
         }
@@ -54,15 +49,10 @@ pub(crate) fn keeps(
     kept
 }
 
-/// What failed at the accounts that are held now.
-fn failed_here(progress: &Progress) -> &[Used] {
-    progress.failed.get(usize::from(progress.left)..).unwrap_or_default()
-}
-
 /// The exchange is over: it is charged with what its last attempt used, and with what others did before it. `progress`: with
 /// all that failed.
 pub(crate) fn settle(progress: &Progress, used: &Used, around: &Around<'_>, effects: &mut Effects) {
-    tell(&progress.reservation.settle_apart(around, used, &progress.failed, failed_here(progress)), effects);
+    tell(&progress.reservation.settle(around, used, &progress.failed), effects);
 }
 
 /// The exchange of this filter state is over. Where no attempt settled it, none was made, or the next one was not: it is
@@ -95,6 +85,7 @@ fn tell(settled: &Settled, effects: &mut Effects) {
     for name in &settled.lost {
         effects.counts.push(metrics::budget(name, "busy"));
     }
+    effects.counts.extend(settled.shared.iter().map(|name| metrics::budget(name, "share")));
 }
 
 /// Thresholds: a counter and a line, once in a window.
@@ -118,6 +109,7 @@ pub(crate) fn admitted(
     let clamped = held.clamped_by.as_deref().zip(held.clamp);
     effects.counts.extend(clamped.map(|(name, _)| metrics::budget(name, "clamp")));
     effects.counts.extend(held.shadowed.iter().map(|name| metrics::budget(name, "shadow")));
+    effects.counts.extend(held.shared.iter().map(|name| metrics::budget(name, "share")));
     effects.counts.extend(downgraded.map(|name| metrics::budget(name, "downgrade")));
     effects.counts.extend(passed.map(|name| metrics::budget(name, "pass")));
     let mut headers = budget::headers(&held.standings);

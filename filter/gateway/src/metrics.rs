@@ -28,7 +28,8 @@ pub fn circuit(step: &Step, class: &str) -> Count {
     Count { name: format!("attache_circuit;{};class={class}", whose(step)), by: 1 }
 }
 
-/// What a budget did: `reject`, `clamp`, `downgrade`, `queue`, `shadow`, `stop`, `reached_80` …
+/// What a budget did: `reject`, `clamp`, `downgrade`, `queue`, `shadow`, `stop`, `reached_80` …; where there was no room for a key,
+/// `full` beside `reject`, or `share`.
 pub fn budget(name: &str, class: &str) -> Count {
     Count { name: format!("attache_budget;budget={};class={class}", label(name)), by: 1 }
 }

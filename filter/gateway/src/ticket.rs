@@ -20,7 +20,7 @@ use crate::provider::{self, Row};
 /// Ends the cluster's name: no name of a provider has one (`gateway.rs`), and the chart's matcher counts on it.
 const CLUSTER_END: u8 = b'/';
 /// Raise it with every change of [`Ticket`], [`Step`] or [`Progress`]: their encoding does not describe itself.
-const FORMAT: u8 = 7;
+const FORMAT: u8 = 8;
 /// The cluster of the hop within Envoy: see the chart's `_hop.tpl`.
 const HOP_CLUSTER: &str = "hop";
 /// In place of a cluster: nothing more is to be tried. No entry of the matcher begins so, and the router answers by itself.
@@ -181,8 +181,6 @@ pub struct Progress {
     pub reservation: Reservation,
     /// What failed attempts are known to have used, in order.
     pub failed: Vec<Used>,
-    /// The first so many of them failed at accounts that the exchange has left, and those were charged.
-    pub left: u16,
 }
 
 /// One attempt that is over.

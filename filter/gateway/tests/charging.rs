@@ -35,6 +35,10 @@ impl Facts for At {
 impl Bench {
     fn new(targets: Value, members: Value) -> Bench {
         let budget = json!({ "name": "b", "limit": { "tokens": LIMIT }, "window": { "calendar": "month" } });
+        Bench::of(targets, json!([with(budget, members)]))
+    }
+
+    fn of(targets: Value, budgets: Value) -> Bench {
         let gateway = Gateway::new(json!({
             "providers": [
                 { "name": "openai" },
@@ -43,7 +47,7 @@ impl Bench {
             ],
             "catalogue": [{ "model": "terse", "figures": { "output": 1000 }, "at": { "openai": { "names": ["terse"] } } }],
             "routes": [{ "models": ["m"], "targets": targets, "onError": { "content_filter": "nextTarget" } }],
-            "budgets": [with(budget, members)],
+            "budgets": budgets,
         }));
         Bench { gateway: gateway.unwrap(), store: Memory::default() }
     }
@@ -92,6 +96,16 @@ fn claude(input: u64, output: u64) -> String {
     .to_string()
 }
 
+/// A good answer of OpenAI's.
+fn gpt(input: u64, output: u64) -> String {
+    let choice =
+        json!({ "index": 0, "message": { "role": "assistant", "content": "x" }, "finish_reason": "stop" });
+    let usage =
+        json!({ "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output });
+    json!({ "id": "c", "object": "chat.completion", "created": 1, "model": "g", "choices": [choice], "usage": usage })
+        .to_string()
+}
+
 /// A stream of Anthropic's that fails before its first token, its prompt read.
 const FAILED: &str = concat!(
     "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",",
@@ -135,6 +149,95 @@ fn what_failed_is_charged_once_to_the_provider_where_it_failed() {
         }
         assert_eq!((bench.spent_at("anthropic"), bench.spent_at("openai")), (1012, 0), "{path:?}");
     }
+}
+
+const BUSY: &str = r#"{"error":{"message":"busy","type":"server_error"}}"#;
+/// Two providers, and two models of the second, the dearer one last.
+fn dearer_and_dearer() -> Value {
+    json!([
+        { "provider": "gemini", "model": "gemini-2.5-flash" },
+        { "provider": "openai", "model": "gpt-4o-mini" },
+        { "provider": "openai", "model": "gpt-4o" },
+    ])
+}
+
+#[test]
+fn who_stays_in_an_account_holds_enough_for_the_dearest_there() {
+    let budget = json!({ "per": ["provider"], "limit": { "usd": "1" } });
+    let bench = Bench::new(dearer_and_dearer(), budget);
+    let held = || standings(&bench.around(), &bench.gateway.budgets.claims(&At("openai")))[0].held;
+    let mut state = bench.admit(json!({ "max_completion_tokens": 1000 })).state();
+    // 1000 tokens of gpt-4o-mini cost 0.0006 dollars, of gpt-4o 0.01.
+    for (provider, least) in [("gemini", 600_000_000), ("openai", 10_000_000_000)] {
+        let (at, next) = bench.answer(&state, 503, BUSY);
+        state = next.unwrap();
+        assert_eq!((at.as_str(), held() / least), (provider, 1));
+    }
+    assert_eq!(bench.answer(&state, 200, &gpt(8, 1000)), ("openai".to_owned(), None));
+    assert_eq!((held(), bench.spent_at("openai")), (0, 10_020_000_000));
+}
+
+#[test]
+fn who_stays_in_an_account_that_has_too_little_is_answered_shorter_or_not_at_all() {
+    // 0.00198 dollars are left, for a prompt of up to 68 tokens at 2.5 a million, and an answer at 10.
+    for (policy, limit) in [("clamp", Some(181)), ("reject", None)] {
+        let budget = json!({ "per": ["provider"], "limit": { "usd": "0.003" }, "onExceed": policy });
+        let bench = Bench::new(dearer_and_dearer(), budget);
+        let to_the_last = |tokens: u64| {
+            let state = bench.admit(json!({ "max_completion_tokens": tokens })).state();
+            let second = bench.answer(&state, 503, BUSY).1.unwrap();
+            bench.answer(&second, 503, BUSY).1
+        };
+        bench.answer(&to_the_last(100).unwrap(), 200, &gpt(8, 100));
+        let last = to_the_last(250);
+        assert_eq!(last.and_then(|state| Attempt::new(&state).unwrap().output_limit()), limit, "{policy}");
+    }
+}
+
+#[test]
+fn a_budget_that_only_a_later_target_concerns_is_asked_there() {
+    let budget = json!({ "match": { "providers": ["openai"] }, "limit": { "tokens": 2000 } });
+    let bench = Bench::new(dearer_and_dearer(), budget);
+    let second = || {
+        let admitted = bench.admit(json!({ "max_completion_tokens": 1000, "stream": true }));
+        assert!(admitted.ticket.policy.hop, "it may have to be ended there");
+        bench.answer(&admitted.state(), 503, BUSY).1
+    };
+    let (first, other) = (second().unwrap(), second());
+    assert_eq!(other, None, "both together may use more than all of it");
+    bench.answer(&first, 200, &gpt(8, 900));
+    assert_eq!(bench.spent_at("openai"), 908);
+}
+
+#[test]
+fn who_leaves_one_account_stays_in_the_others() {
+    let window = json!({ "calendar": "month" });
+    let budgets = json!([
+        { "name": "at-once", "limit": { "concurrent": 1 }, "per": ["provider"] },
+        { "name": "each", "limit": { "tokens": 50_000 }, "window": window, "per": ["model"] },
+    ]);
+    let bench = Bench::of(dearer_and_dearer(), budgets);
+    let mut state = bench.admit(json!({ "max_completion_tokens": 1000 })).state();
+    for provider in ["gemini", "openai"] {
+        let (at, next) = bench.answer(&state, 503, BUSY);
+        assert_eq!(at, provider);
+        state = next.expect(provider);
+    }
+}
+
+#[test]
+fn what_failed_before_one_account_was_left_is_charged_to_those_that_stay() {
+    let claude = |model: &str| json!({ "provider": "anthropic", "model": model });
+    let budget = |name: &str, per: &str| {
+        json!({ "name": name, "limit": { "tokens": 50_000 }, "window": { "calendar": "month" }, "per": [per],
+            "failedAttempts": "charge" })
+    };
+    let budgets = json!([budget("provider", "provider"), budget("model", "model")]);
+    let bench = Bench::of(json!([claude("claude-sonnet-4-5"), claude("claude-haiku-4-5")]), budgets);
+    let state = bench.admit(json!({ "stream": true, "max_completion_tokens": 9 })).state();
+    let (_, next) = bench.answer(&state, 200, FAILED);
+    bench.answer(&next.unwrap(), 200, ANSWERED);
+    assert_eq!(bench.spent_at("anthropic"), 1000 + 12);
 }
 
 #[test]

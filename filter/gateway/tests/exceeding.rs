@@ -144,8 +144,13 @@ fn who_shares_an_account_is_told_of_that_one() {
     let bench = Bench::new(json!([
         { "name": "b", "limit": { "requests": 2 }, "window": { "fixed": "1m" }, "per": ["user"], "forgeable": true, "maxKeys": 1, "onFull": "share" },
     ]));
-    for user in ["a", "b", "c"] {
-        bench.admit(json!({ "user": user }), NOW);
+    for (user, shares) in [("a", false), ("b", true), ("c", true)] {
+        let counts = bench.admit(json!({ "user": user }), NOW).effects.counts;
+        assert_eq!(
+            counts.iter().any(|count| count.name.ends_with(";class=share")),
+            shares,
+            "{user} {counts:?}"
+        );
     }
     let refused = bench.refuse(json!({ "user": "d" }), NOW);
     assert_eq!(told(&refused.headers, "x-ratelimit-remaining-requests"), Some("0"), "b and c have spent it");

@@ -58,7 +58,7 @@ impl Again {
     }
 }
 
-/// Whether a request holds something of its budgets.
+/// Whether a request holds something of its budgets, or may come to.
 #[derive(Clone, Copy, PartialEq)]
 enum Books {
     Empty,
@@ -135,7 +135,7 @@ impl Case {
         let protocol = admitted.ticket.protocol;
         self.state = State::Admitted { protocol };
         self.headers = std::mem::take(&mut admitted.headers);
-        if !admitted.progress.reservation.is_empty() {
+        if admitted.ticket.terms.is_some() {
             self.books = Books::Held;
         }
         self.counters.apply(std::mem::take(&mut admitted.effects));

@@ -6,6 +6,7 @@ use attache_protocol::request::Request;
 
 use super::case::{Asked, Case, Done};
 use super::{Admission, Admitted, Choice, Reject};
+use crate::bill::Terms;
 use crate::budget::fleet::PATIENCE;
 use crate::budget::{self, Ask, Claim, Decision, Facts, Want};
 use crate::gateway::Gateway;
@@ -68,7 +69,8 @@ impl Planned {
             progress.reservation = held.reservation;
             asks = held.asks;
             // A stream that may have to be stopped goes where it can be ended well.
-            self.ticket.policy.hop |= self.ticket.stream && progress.reservation.stops();
+            let later = self.ticket.terms.as_ref().is_some_and(Terms::may_stop);
+            self.ticket.policy.hop |= self.ticket.stream && (later || progress.reservation.stops());
         }
         Admitted {
             ticket: self.ticket,
@@ -181,7 +183,8 @@ impl Planned {
             standing.remaining = standing.remaining.min(refused.remaining);
         }
         headers.extend(budget::headers(&standings));
-        let counts = vec![metrics::budget(&refused.budget, "reject")];
+        let mut counts = vec![metrics::budget(&refused.budget, "reject")];
+        counts.extend((refused.why == budget::Why::Full).then(|| metrics::budget(&refused.budget, "full")));
         Box::new(Reject { protocol: self.ticket.protocol, error, headers, counts })
     }
 }
@@ -230,7 +233,7 @@ pub(super) fn admit(
                 let Done { plan, terms, claims, want, decision, passed } = *done;
                 let choice = Choice { route, plan, conversation };
                 let mut planned = admission.ticket(gateway, request, choice, body, around.now);
-                planned.ticket.terms = (!claims.is_empty()).then_some(terms);
+                planned.ticket.terms = (!claims.is_empty() || terms.moves()).then_some(terms);
                 (planned.downgraded, planned.passed) = (downgraded, passed);
                 let (budget, again, asks) = match decision {
                     Decision::Refused(refused) => return Err(planned.refused(&refused, &claims, around)),

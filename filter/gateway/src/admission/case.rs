@@ -90,10 +90,9 @@ impl<'c> Case<'c> {
         plan.steps.first().map(|step| self.gateway.budgets.claims(&self.facts(step))).unwrap_or_default()
     }
 
-    fn appraisal(&self, plan: &Plan, claims: &[Claim]) -> Appraisal<'c> {
-        let limits = claims.iter().any(Claim::clamps);
+    fn appraisal(&self, plan: &Plan) -> Appraisal<'c> {
         let catalogue = &self.gateway.catalogue;
-        Appraisal::new(self.request, (self.route, &plan.steps), catalogue, self.around.store, limits)
+        Appraisal::new(self.request, (self.route, &plan.steps), catalogue, self.around.store)
     }
 
     /// Asks for the plan as it is; where an account refuses that is kept by who answers, for the next step that has another.
@@ -126,7 +125,7 @@ impl<'c> Case<'c> {
     /// none. Without any other the first is named.
     fn appraised(&self, mut plan: Plan) -> (Plan, Vec<Claim>, Appraisal<'c>) {
         let claims = self.claims(&plan);
-        let appraisal = self.appraisal(&plan, &claims);
+        let appraisal = self.appraisal(&plan);
         if claims.iter().any(Claim::needs_prices) {
             let is_priced = |step: &&Step| appraisal.is_priced(step);
             let priced: Vec<Step> = plan.steps.iter().filter(is_priced).cloned().collect();

@@ -8,7 +8,7 @@ use super::config::{OnExceed, OnFull};
 use super::fleet::{Ask, Link};
 use super::slots::{self, Page, ROUNDS, slot};
 use super::window::Window;
-use super::{Admitted, Claim, Crossed, Decision, Item, Refused, Reservation, Why, keys};
+use super::{Admitted, Claim, Crossed, Decision, Item, Refused, Reservation, Rule, Why, keys};
 use crate::outcome::Around;
 
 /// Milliseconds after which what others hold may have come back.
@@ -69,6 +69,8 @@ pub fn reserve(around: &Around<'_>, claims: &[Claim], want: &Want) -> Decision {
         if hold(around, &mut pages, &mut drafts, want, &mut reservation, told) {
             let standings =
                 drafts.iter().map(|draft| draft.state.standing(&draft.claim.rule, draft.now)).collect();
+            let shared = drafts.iter().filter(|draft| draft.account != draft.claim.account);
+            let shared = shared.map(|draft| draft.claim.rule.name.clone()).collect();
             let clamp = (plan.output < want.output()).then_some(plan.output / want.answers());
             return Decision::Admitted(Box::new(Admitted {
                 reservation,
@@ -76,6 +78,7 @@ pub fn reserve(around: &Around<'_>, claims: &[Claim], want: &Want) -> Decision {
                 clamp,
                 crossed,
                 shadowed: plan.shadowed,
+                shared,
                 standings,
                 asks,
             }));
@@ -154,15 +157,7 @@ impl Draft<'_> {
     }
     /// What it needs of this many tokens of a prompt, and of each token of the answers.
     fn need(&self, input: u64, want: &Want) -> Option<(u64, u64)> {
-        let rule = &self.claim.rule;
-        let own = rule.default_rates.filter(|_| want.unpriced || want.rates.is_none());
-        let rates = match (want.rates, own) {
-            (Some(known), Some(own)) => Some(known.worst(own)),
-            // Another that may answer has no price at all.
-            (Some(_), None) if want.unpriced && !rule.shadow => None,
-            (known, own) => known.or(own),
-        };
-        need(rule.unit, input, rates.as_ref())
+        need_of(&self.claim.rule, input, want)
     }
     /// Until when its account will count.
     fn until(&self, want: &Want) -> u64 {
@@ -445,7 +440,7 @@ fn held(row: &mut [Draft<'_>], want: &Want) -> (Vec<Item>, Vec<Crossed>, Vec<Ask
         // For whom there is no room shares an account with others.
         let whose = draft.claim.whose.clone().filter(|_| account == draft.claim.account);
         told.extend(Crossed::all(draft.state.crossed(rule), rule, &whose));
-        items.push(Item { rule: rule.clone(), account, whose, number, amount, wasted: 0 });
+        items.push(Item { rule: rule.clone(), account, whose, number, amount, wasted: 0, since: 0 });
         if draft.reach == Reach::Ask {
             refills.extend(draft.state.refill(rule, draft.account, draft.now));
         }
@@ -453,7 +448,19 @@ fn held(row: &mut [Draft<'_>], want: &Want) -> (Vec<Item>, Vec<Crossed>, Vec<Ask
     (items, told, refills)
 }
 
+/// What a budget needs of this many tokens of a prompt, and of each token of the answers. `None`: nobody knows the price.
+pub(super) fn need_of(rule: &Rule, input: u64, want: &Want) -> Option<(u64, u64)> {
+    let own = rule.default_rates.filter(|_| want.unpriced || want.rates.is_none());
+    let rates = match (want.rates, own) {
+        (Some(known), Some(own)) => Some(known.worst(own)),
+        // Another that may answer has no price at all.
+        (Some(_), None) if want.unpriced && !rule.shadow => None,
+        (known, own) => known.or(own),
+    };
+    need(rule.unit, input, rates.as_ref())
+}
+
 /// The prices by which a limit in dollars is charged.
-pub(super) fn rates<'r>(known: Option<&'r Rates>, rule: &'r super::Rule) -> Option<&'r Rates> {
+pub(super) fn rates<'r>(known: Option<&'r Rates>, rule: &'r Rule) -> Option<&'r Rates> {
     known.or(rule.default_rates.as_ref())
 }

@@ -22,19 +22,17 @@ pub struct Settled {
     pub unpriced: Vec<String>,
     /// Budgets that could not be written; there it lapses.
     pub lost: Vec<String>,
+    /// Budgets in which it goes on in an account that it shares ([`super::Admitted::shared`]).
+    pub shared: Vec<String>,
 }
 
 /// An account to be written.
 type Changed = Vec<(u64, Rc<Rule>, Account)>;
 
 impl Reservation {
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     /// Some budget ends a stream that uses more than it held.
     pub fn stops(&self) -> bool {
-        self.items.iter().any(|item| !item.rule.shadow && item.rule.unit.clamps())
+        self.items.iter().any(|item| item.rule.stops())
     }
 
     /// How many tokens of its answers it used more than it held; nothing where no budget ends a stream for it.
@@ -46,16 +44,6 @@ impl Reservation {
     pub fn stopping(&self, so_far: &Used) -> Vec<String> {
         let over = |item: &&Item| item.over(so_far).is_some_and(|over| over > 0);
         self.items.iter().filter(over).map(|item| item.rule.name.clone()).collect()
-    }
-
-    /// How many more tokens its answers may have, by what it used so far; `None`: no budget says.
-    pub fn left(&self, so_far: &Used) -> Option<u64> {
-        let left = |item: &Item| {
-            let rates = rates(so_far.rates.as_ref(), &item.rule);
-            let (_, each) = need(item.rule.unit, 0, rates)?;
-            item.amount.saturating_sub(charge(item.rule.unit, so_far, rates)?).checked_div(each)
-        };
-        self.items.iter().filter(|item| !item.rule.shadow && item.rule.unit.clamps()).filter_map(left).min()
     }
 
     /// Holds more, for this many more tokens of its answers or as many as every budget has left. Returns for how many;
@@ -111,17 +99,12 @@ impl Reservation {
 
     /// Charges what the answer and the attempts that failed before it used, and frees the rest. A second time it does nothing.
     pub fn settle(&self, around: &Around<'_>, used: &Used, failed: &[Used]) -> Settled {
-        self.settle_apart(around, used, failed, failed)
-    }
-
-    /// The same, where not all attempts failed at accounts that are held now: `here` are those that did.
-    pub fn settle_apart(&self, around: &Around<'_>, used: &Used, failed: &[Used], here: &[Used]) -> Settled {
         let mut settled = Settled::default();
         self.end(around, &mut settled, |item, settled| {
             let unit = item.rule.unit;
             let one = |used: &Used| charge(unit, used, rates(used.rates.as_ref(), &item.rule));
-            let failed = if item.rule.moves { here } else { failed };
-            let failed = if item.rule.charge_failed && !unit.certain() { failed } else { &[] };
+            let charged = item.rule.charge_failed && !unit.certain();
+            let failed = failed.get(usize::from(item.since)..).filter(|_| charged).unwrap_or_default();
             let all = [used].into_iter().chain(failed);
             let sum = all.map(one).try_fold(0u64, |sum, one| Some(sum.saturating_add(one?)));
             let Some(sum) = sum else {
@@ -202,7 +185,7 @@ impl Item {
     fn over(&self, so_far: &Used) -> Option<u64> {
         let rates = rates(so_far.rates.as_ref(), &self.rule);
         let (_, each) = need(self.rule.unit, 0, rates)?;
-        let ends = !self.rule.shadow && self.rule.unit.clamps() && each > 0;
+        let ends = self.rule.stops() && each > 0;
         let beyond = charge(self.rule.unit, so_far, rates)?.saturating_sub(self.amount);
         ends.then(|| beyond.div_ceil(each))
     }
@@ -225,7 +208,7 @@ fn end_row(page: &Page, row: &[(&Item, u64)], now: u64) -> (Changed, Settled) {
 }
 
 /// How much of its limit a request under way may have: it does not wait for the fleet, and has what this pod was granted.
-fn reach(around: &Around<'_>, item: &Item) -> Reach {
+pub(super) fn reach(around: &Around<'_>, item: &Item) -> Reach {
     let closed = |fleet: &super::Leased| fleet.closed || !Link::read(around.store).is_down(around.now);
     if item.rule.fleet.as_ref().is_some_and(closed) { Reach::Granted } else { Reach::Limit }
 }
@@ -242,7 +225,7 @@ fn grow(around: &Around<'_>, item: &Item, tokens: u64, each: u64) -> Option<u64>
     })
 }
 
-fn alter<R>(
+pub(super) fn alter<R>(
     around: &Around<'_>,
     item: &Item,
     mut change: impl FnMut(&mut Account) -> Option<R>,

@@ -147,9 +147,10 @@ fn a_clamp_gives_what_is_left_and_no_more() {
     let second = bench.admit(&want(100, 500));
     assert_eq!((second.clamp, bench.standing()), (Some(300), (0, 1000)));
     assert_eq!(bench.refuse(&want(1, 1)).why, Why::Spent);
-    assert_eq!(second.reservation.left(&used(100, 290)), Some(10));
+    let over = |input, output| second.reservation.over(&used(input, output));
+    assert_eq!([over(100, 300), over(100, 310)], [0, 10]);
     // The prompt was shorter than thought, and another gave back.
-    assert_eq!(second.reservation.left(&used(40, 290)), Some(70));
+    assert_eq!([over(40, 360), over(40, 370)], [0, 10]);
     first.reservation.settle(&bench.around(), &used(100, 0), &[]);
     let mut second = second.reservation;
     assert_eq!(second.extend(&bench.around(), 50, &used(0, 0)), 50);

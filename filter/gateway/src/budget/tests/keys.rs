@@ -95,8 +95,11 @@ fn who_has_no_account_of_his_own_stays_in_the_shared_one() {
         other => panic!("{other:?}"),
     };
     admit(facts);
-    let shared = admit(other);
-    assert!(shared.stays(&bench.budgets.moving(&Sent(other))), "there is no room for a second of its kind");
+    let mut shared = admit(other);
+    let moving = bench.budgets.moving(&Sent(other));
+    let mut follows = |input| shared.follow(&bench.around(), &moving, &want(input, 60), &[]).is_some();
+    assert!(follows(60), "there is no room for a second of its kind, nor need");
+    assert!(follows(140) && !follows(141), "it may grow to the limit");
 }
 
 #[test]
