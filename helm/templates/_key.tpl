@@ -1,6 +1,6 @@
 {{- /*
-How a pod's Envoy puts a provider's key on a request: it reads the key's file then. By SDS, as elsewhere (_cluster.tpl), it would read it
-when the folder changes, and the kubelet links the name of a new file only after that: a key that came after its provider was missed.
+How a pod's Envoy puts a provider's key on a request: it reads the key's file, at most once a second. By SDS, as elsewhere (_cluster.tpl), it
+would read it when the folder changes, and the kubelet links the name of a new file only after that: a key that came after its provider was missed.
 */ -}}
 
 {{- /* An HTTP filter in the place of the injector, JSON. Arguments: injector (its Generic credential), keys (the folder). */ -}}
@@ -13,12 +13,19 @@ when the folder changes, and the kubelet links the name of a new file only after
 
 {{- /* Without a key file the request goes without a credential. Files often end in a line's end, which is no part of a key. */ -}}
 {{- define "attache.sidecar.key.source" -}}
-function envoy_on_request(request)
+local value, looked
+local function look(request)
   local file = io.open({{ .file | quote }})
-  if not file then return end
+  if not file then return nil end
   local key = (file:read("*a") or ""):gsub("%s+$", "")
   file:close()
-  if key:find("%c") then request:logErr({{ printf "%s: a key is one line without control characters; this one is not used" .file | quote }})
-  elseif key ~= "" then request:headers():replace({{ .header | quote }}, {{ .prefix | quote }} .. key) end
+  if key == "" then return nil end
+  if not key:find("%c") then return {{ .prefix | quote }} .. key end
+  request:logErr({{ printf "%s: a key is one line without control characters; this one is not used" .file | quote }})
+end
+function envoy_on_request(request)
+  local now = os.time()
+  if now ~= looked then value, looked = look(request), now end
+  if value then request:headers():replace({{ .header | quote }}, value) end
 end
 {{- end -}}
