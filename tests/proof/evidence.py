@@ -142,8 +142,10 @@ def file(plan: Plan, found: list[Evidence], final: bool = False) -> Files:
         units = [budget.unit for budget in budgets if budget.exceed != "shadow"]
         for budget in budgets:
             for account, entry in entries(plan, budget, one, len(budgets) > 1):
+                if not kept(budget, account):
+                    continue
                 files.entries.setdefault((budget.name, account), []).append(entry)
-            if units.count(budget.unit) == 1 and (told := telling(plan, budget, one)):
+            if units.count(budget.unit) == 1 and admits(budget, one) and (told := telling(plan, budget, one)):
                 told.final = final
                 files.told.setdefault((budget.name, admitted_at(budget, one)), []).append(told)
     return files
@@ -151,6 +153,16 @@ def file(plan: Plan, found: list[Evidence], final: bool = False) -> Files:
 
 def concerns(budget: Budget, one: Evidence) -> bool:
     return not budget.routes or not one.downgraded
+
+
+def admits(budget: Budget, one: Evidence) -> bool:
+    """Whether it is asked before the first target is, and so told of."""
+    return concerns(budget, one) and kept(budget, admitted_at(budget, one))
+
+
+def kept(budget: Budget, account: str) -> bool:
+    """Whether this is an account at all: of what other providers serve there is none."""
+    return not budget.at or account.rpartition("/")[2] in budget.at
 
 
 def account_of(budget: Budget, one: Evidence, attempt: int, otherwise: tuple[str, str] | None = None) -> str:
@@ -162,7 +174,7 @@ def account_of(budget: Budget, one: Evidence, attempt: int, otherwise: tuple[str
         provider, model = otherwise or targets(one)[:2][-1 if passed else 0]
         if attempt < len(one.attempts):
             provider, model = PROVIDERS[one.attempts[attempt].provider], one.attempts[attempt].model
-        parts.append(provider if "provider" in budget.per else model)
+        parts.append(provider if budget.follows_provider else model)
     return "/".join(parts)
 
 

@@ -43,6 +43,8 @@ class Budget:
     exceed: Any = "reject"
     charges_failed: bool = False
     routes: tuple[str, ...] = ()
+    # Only what these providers serve.
+    at: tuple[str, ...] = ()
 
     @property
     def keyed(self) -> bool:
@@ -50,7 +52,11 @@ class Budget:
 
     @property
     def moves(self) -> bool:
-        return "provider" in self.per or "model" in self.per
+        return self.follows_provider or "model" in self.per
+
+    @property
+    def follows_provider(self) -> bool:
+        return "provider" in self.per or bool(self.at)
 
 
 KEYED = ("header.x-key",)
@@ -68,6 +74,7 @@ SHARES: list[Budget] = [
     Budget("hour-output", "calendar", "hour", "outputTokens", 0.6, ("c-output",), KEYED, "clamp"),
     Budget("day-input", "calendar", "day", "inputTokens", 0.7, ("c-input",)),
     Budget("day-each", "calendar", "day", "tokens", 0.7, ("c-each",), ("provider", *KEYED)),
+    Budget("day-there", "calendar", "day", "tokens", 0.3, ("c-there",), KEYED, charges_failed=True, at=("two",)),
     Budget("week-requests", "calendar", "week", "requests", 0.7, ("c-requests",), KEYED),
     Budget("day-dear", "calendar", "day", "usd", 0.7, ("down",)),
     Budget("day-all", "calendar", "day", "tokens", 0.7, ("several",)),
@@ -102,6 +109,7 @@ MIXES: dict[str, tuple[int, tuple[str, ...]]] = {
     "c-output": (7, ("plain", "pair")),
     "c-input": (6, ("plain", "pair")),
     "c-each": (8, ("pair", "turned")),
+    "c-there": (8, ("pair", "turned")),
     "c-requests": (5, ("plain", "pair")),
     "down": (6, ("dear",)),
     "several": (14, ("plain", "pair")),
@@ -250,6 +258,8 @@ def entry(budget: Budget, limit: int) -> dict[str, Any]:
     matches: dict[str, Any] = {"facts": {"header.x-mix": [*budget.mixes, f"probe-{budget.name}"]}}
     if budget.routes:
         matches["routes"] = [*budget.routes, "only-*"]
+    if budget.at:
+        matches["providers"] = list(budget.at)
     found = {"name": budget.name, "limit": {budget.unit: amount}, "per": list(budget.per), "match": matches,
              "onExceed": budget.exceed, "forgeable": True, "failedAttempts": "charge" if budget.charges_failed else "free"}
     if budget.kind != "concurrent":

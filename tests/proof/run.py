@@ -218,7 +218,7 @@ def probing(made: Plan, files: evidence.Files) -> list[Wish]:
         budget, parts = budgets[name], account.split("/")
         key = parts.pop(0) if budget.keyed else "k0"
         provider, model = ("one", "gpt-4o-mini") if not budget.routes else ("two", "gpt-4o")
-        if "provider" in budget.per:
+        if budget.follows_provider:
             provider = parts.pop()
         elif "model" in budget.per:
             model = parts.pop()
@@ -280,7 +280,7 @@ def unexplained(found: list[evidence.Evidence], report: Report) -> list[str]:
 def untold(one: evidence.Evidence, made: Plan) -> list[str]:
     """What the gateway said of its budgets that cannot be."""
     seen, wrong = one.seen, []
-    for budget in [budget for budget in made.budgets_of(seen.wish.mix) if evidence.concerns(budget, one)]:
+    for budget in [budget for budget in made.budgets_of(seen.wish.mix) if evidence.admits(budget, one)]:
         told = evidence.telling(made, budget, one)
         if one.refused and told and evidence.fits(made, budget, one, told.least):
             wrong.append(f"{budget.name} refused it with {told.least} left, which is enough")
