@@ -75,6 +75,7 @@ SHARES: list[Budget] = [
     Budget("day-input", "calendar", "day", "inputTokens", 0.7, ("c-input",)),
     Budget("day-each", "calendar", "day", "tokens", 0.7, ("c-each",), ("provider", *KEYED)),
     Budget("day-there", "calendar", "day", "tokens", 0.3, ("c-there",), KEYED, charges_failed=True, at=("two",)),
+    Budget("day-steep", "calendar", "day", "usd", 0.6, ("c-steep",), ("provider", *KEYED), "clamp", charges_failed=True),
     Budget("week-requests", "calendar", "week", "requests", 0.7, ("c-requests",), KEYED),
     Budget("day-dear", "calendar", "day", "usd", 0.7, ("down",)),
     Budget("day-all", "calendar", "day", "tokens", 0.7, ("several",)),
@@ -93,6 +94,8 @@ ROUTES: dict[str, list[tuple[str, str]]] = {
     "pair": [("one", "gpt-4o-mini"), ("two", "gpt-4o-mini")],
     "turned": [("two", "gpt-4o-mini"), ("one", "gpt-4o-mini")],
     "cross": [("one", "gpt-4o-mini"), ("three", "claude-haiku-4-5")],
+    # The second and the third go by one account, and the third is dearer.
+    "steep": [("one", "gpt-4o-mini"), ("two", "gpt-4o-mini"), ("two", "gpt-4o")],
     "dear": [("two", "gpt-4o")],
     "cheap": [("one", "gpt-4o-mini")],
 }
@@ -110,6 +113,7 @@ MIXES: dict[str, tuple[int, tuple[str, ...]]] = {
     "c-input": (6, ("plain", "pair")),
     "c-each": (8, ("pair", "turned")),
     "c-there": (8, ("pair", "turned")),
+    "c-steep": (8, ("steep",)),
     "c-requests": (5, ("plain", "pair")),
     "down": (6, ("dear",)),
     "several": (14, ("plain", "pair")),
@@ -202,12 +206,11 @@ def wish(dice: random.Random, number: int, crash: str | None) -> Wish:
 
 def acts(dice: random.Random, route: str) -> str:
     """What providers do to its attempts."""
-    alone = len(ROUTES[route]) == 1
     roll = dice.random()
-    if roll < (0.015 if alone else 0.15):
+    if roll < {1: 0.015, 2: 0.15}.get(len(ROUTES[route]), 0.4):
         failing = dice.choice(["503", "503", "reset", "cut", "503,503", "503,reset", "reset,503"])
         return f"{failing},ok"
-    if roll < 0.19:
+    if len(ROUTES[route]) <= 2 and roll < 0.19:
         return dice.choice(["mute", "mute", "cut", "cut,cut,cut,cut"])
     return "stall,ok" if roll < 0.196 else "ok"
 
