@@ -86,7 +86,7 @@ sdk: wasm helm testing node-sdks go-sdks java-sdks ## The official SDKs, unmodif
 cluster-test: wasm helm testing ## A real Kubernetes, or $KUBECONFIG's; Linux, root [CASE=part of a test's name]
 	$(call say,$@)
 	@if reason=$$($(CLUSTER) why-not); then \
-		$(MAKE) image && $(CLUSTER) within $(PYTEST) tests/cluster -n 3 --dist loadfile --no-loadscope-reorder $(if $(CASE),-k '$(CASE)'); \
+		$(MAKE) image kubeconform && $(CLUSTER) within $(PYTEST) tests/cluster -n 3 --dist loadfile --no-loadscope-reorder $(if $(CASE),-k '$(CASE)'); \
 	else test -n "$$reason" && echo "no test in a cluster was run: $$reason"; fi
 
 cluster-up: testing ## That cluster, to look around in; `make cluster-down` ends it
@@ -161,8 +161,11 @@ go-sdks: python ## A program with the official SDKs of Go, built
 java-sdks: python ## A program with the official SDKs of Java, built
 	@$(FETCH) java-sdks .attache/java-sdks
 
+kubeconform: python ## What checks rendered objects against the API's schemas
+	@$(FETCH) kubeconform .attache/kubeconform
+
 bindgen: rust ## The runner of `make wasm-test`
 	@$(FETCH) bindgen .attache/wasm-bindgen-test-runner
 
 .PHONY: run wasm image crash-wasm test lint unit wasm-test chart-test e2e sdk cluster-test cluster-up cluster-down chaos proof bench bless chart clean help
-.PHONY: python rust running testing helm ratelimit node-sdks go-sdks java-sdks bindgen
+.PHONY: python rust running testing helm ratelimit node-sdks go-sdks java-sdks kubeconform bindgen

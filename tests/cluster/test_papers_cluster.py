@@ -70,7 +70,6 @@ def api_schemas(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> P
 ], ids=["defaults", "v1beta1", "iptables", "several namespaces", "own certificate", "own Envoy"])
 def test_kubeconform(given: dict[str, Any], version: str, api_schemas: Path) -> None:
     rendered = checked([*HELM, "template", "attache", str(CHART), "-n", "team", "-f", "-", "--api-versions", POLICIES.format(version)], json.dumps(given))
-    fetch.kubeconform(fetch.ROOT / ".attache/kubeconform")
     where = f"{api_schemas}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
     command = [str(fetch.ROOT / ".attache/kubeconform"), "-strict", "-summary", "-output", "json", "-schema-location", where]
     told = json.loads(run(command, rendered).out)
