@@ -94,6 +94,7 @@ def test_readmes_budget_does_what_it_says(running: Running) -> None:
     assert done == ["blue;clamp=30", "blue;clamp=18", "blue;clamp=6", "blue;reject"]
     assert ['"finish_reason": "length"' in answer for answer in answers] == [False, False, True, False]
     assert answers[3].startswith("HTTP/1.1 429") and "\nretry-after: " in answers[3] and "budget_exceeded" in answers[3]
+    assert running.end() == 0
 
 
 def test_an_impatient_ctrl_c_stops_it_too(running: Running) -> None:
