@@ -50,8 +50,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- /* What a container beside the sidecar may use, YAML; of processor time as much as the sidecar, where that has a limit, as quotas ask for one. Arguments: root, cpu and memory (requests), most (memory). */ -}}
 {{- define "attache.resources" -}}
 {{- $limits := dict "memory" .most -}}
-{{- with get (.root.Values.sidecar.resources.limits | default dict) "cpu" -}}{{- $_ := set $limits "cpu" . -}}{{- end -}}
-{{- dict "requests" (dict "cpu" .cpu "memory" .memory) "limits" $limits | toYaml -}}
+{{- $cpu := .cpu -}}
+{{- with get (.root.Values.sidecar.resources.limits | default dict) "cpu" -}}
+  {{- $_ := set $limits "cpu" . -}}
+  {{- if lt (include "attache.quantity" . | float64) (include "attache.quantity" $cpu | float64) -}}{{- $cpu = . -}}{{- end -}}
+{{- end -}}
+{{- dict "requests" (dict "cpu" $cpu "memory" .memory) "limits" $limits | toYaml -}}
 {{- end -}}
 
 {{- /* The version in which the cluster serves admission policies, or nothing. */ -}}

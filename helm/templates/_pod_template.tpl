@@ -18,8 +18,12 @@ object with `metadata` and `spec`. What the pod has already stays: variables, al
 {{- if not (has $mode $modes) -}}
   {{- fail (printf "\n\nconfig: 1 fault\n  annotation attache/mode: expected `%s`, found `%s`" (join "`, `" $modes) $mode) -}}
 {{- end -}}
+{{- $ours := list "attache" "attache-redirect" -}}
 {{- range concat ($pod.spec.initContainers | default list) ($pod.spec.containers | default list) -}}
-  {{- if has .name (list "attache" "attache-redirect") -}}
+  {{- $mounts := list -}}
+  {{- range .volumeMounts | default list -}}{{- $mounts = append $mounts .name -}}{{- end -}}
+  {{- /* What was changed before has the sidecar already, which mounts what no other container does. */ -}}
+  {{- if and (has .name $ours) (not (has "attache-config" $mounts)) -}}
     {{- fail (printf "\n\nconfig: 1 fault\n  container %s: the name is the sidecar's; call yours otherwise" .name) -}}
   {{- end -}}
 {{- end -}}
@@ -36,7 +40,7 @@ object with `metadata` and `spec`. What the pod has already stays: variables, al
 {{- $_ := set $pod "metadata" $metadata -}}
 {{- range $kind := list "containers" "initContainers" -}}
   {{- range get $pod.spec $kind | default list -}}
-    {{- if or (not $only) (has .name $only) -}}
+    {{- if and (not (has .name $ours)) (or (not $only) (has .name $only)) -}}
       {{- include "attache.pod.application" (dict "container" . "change" $change "mode" $mode) -}}
     {{- end -}}
   {{- end -}}

@@ -195,6 +195,24 @@ fn who_stays_in_an_account_that_has_too_little_is_answered_shorter_or_not_at_all
 }
 
 #[test]
+fn a_budget_that_only_watches_lets_pass_what_has_no_price() {
+    let targets = json!([
+        { "provider": "openai", "model": "gpt-4o-mini" },
+        { "provider": "openai", "model": "nobody-knows-its-price" },
+        { "provider": "gemini", "model": "nor-of-this" },
+    ]);
+    let bench =
+        Bench::new(targets, json!({ "per": ["provider"], "limit": { "usd": "1" }, "onExceed": "shadow" }));
+    let mut state = bench.admit(json!({})).state();
+    for provider in ["openai", "openai"] {
+        let (at, next) = bench.answer(&state, 503, BUSY);
+        assert_eq!(at, provider);
+        state = next.expect("the next target is asked");
+    }
+    assert_eq!(bench.answer(&state, 503, BUSY).0, "gemini");
+}
+
+#[test]
 fn a_budget_that_only_a_later_target_concerns_is_asked_there() {
     let budget = json!({ "match": { "providers": ["openai"] }, "limit": { "tokens": 2000 } });
     let bench = Bench::new(dearer_and_dearer(), budget);

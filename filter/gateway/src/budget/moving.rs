@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::OnExceed;
 use super::reserve::need_of;
+use super::slots::Page;
 use super::{Claim, Decision, Item, Keyed, Reservation, Rule, Settled, Used, Want, reserve, settle, slots};
 use crate::outcome::Around;
 
@@ -25,9 +26,16 @@ impl Moving {
         let Claim { rule, on_exceed: _, account, whose, keyed, per_target: _ } = claim;
         Moving { rule, account, whose, keyed, clamps }
     }
-    /// This is its account, or the one of those for whom there was no room.
-    fn is_at(&self, account: u64) -> bool {
-        account == self.account || self.keyed.is_some_and(|keyed| account == keyed.shared)
+    /// This holds of its account; or of the one of those for whom there is no room, as long as it has none of its own.
+    fn is_held_by(&self, item: &Item, around: &Around<'_>) -> bool {
+        let shares =
+            || self.keyed.is_some_and(|keyed| item.account == keyed.shared) && !self.has_place(around);
+        item.rule.moves && item.rule.name == self.rule.name && (item.account == self.account || shares())
+    }
+    /// Its key has an account.
+    fn has_place(&self, around: &Around<'_>) -> bool {
+        let page = Page::read(around.store, slots::slot(self.account));
+        page.account(self.account).is_some_and(|account| account.leased > around.now)
     }
     /// It may end a stream.
     pub fn stops(&self) -> bool {
@@ -48,20 +56,18 @@ impl Moving {
 }
 
 impl Item {
-    /// The target's account is held already.
-    fn is_of(&self, moving: &Moving) -> bool {
-        self.rule.moves && self.rule.name == moving.rule.name && moving.is_at(self.account)
-    }
-
     /// Holds as much as another target of the same account may use, which may be dearer, with so many tokens of answers; returns
     /// with how many it does. `None`: there is no room, and nothing has changed.
     fn refit(&mut self, around: &Around<'_>, want: &Want, output: u64, clamps: bool) -> Option<u64> {
-        let (fixed, each) = need_of(&self.rule, want.input.high, want)?;
+        let Some((fixed, each)) = need_of(&self.rule, want.input.high, want) else {
+            // Who only watches lets pass what has no price.
+            return self.rule.shadow.then_some(output);
+        };
         let needs = |output: u64| fixed.saturating_add(output.saturating_mul(each));
         if needs(output) <= self.amount {
             return Some(output);
         }
-        let reach = settle::reach(around, self);
+        let reach = settle::reach_ahead(around, self);
         let fitted = settle::alter(around, self, |account| {
             let held = account.holds(self.number)?;
             let left = if self.rule.shadow { u64::MAX } else { account.left(&self.rule, reach) };
@@ -88,9 +94,8 @@ impl Item {
 }
 
 impl Reservation {
-    /// Goes on to a target with these claims: reserves in the accounts that are not held yet, sees to it that those that are
-    /// hold enough for it, then leaves those that are none of its, which are charged with what attempts there used where the
-    /// budget says so. `failed`: all of them. `None`: some budget refuses.
+    /// Goes on to a target with these claims: sees to it that accounts that are held hold enough for it, reserves in those that
+    /// are not, then leaves those that are none of its, which are charged with what attempts there used where the budget says so. `failed`: all of them. `None`: some budget refuses.
     pub fn follow(
         &mut self,
         around: &Around<'_>,
@@ -101,26 +106,35 @@ impl Reservation {
         if moving.is_empty() && !self.items.iter().any(|item| item.rule.moves) {
             return Some(Settled::default());
         }
-        let new = moving.iter().filter(|moving| !self.items.iter().any(|item| item.is_of(moving)));
-        let claims: Vec<Claim> = new.map(Moving::claim).collect();
-        let Decision::Admitted(admitted) = reserve(around, &claims, want) else { return None };
-        let (mut added, mut output) = (admitted.reservation, self.output);
+        let held = |item: &Item| moving.iter().position(|moving| moving.is_held_by(item, around));
+        let places: Vec<Option<usize>> = self.items.iter().map(held).collect();
+        let mut output = self.output;
+        // What can be shorter comes first: the others then need less.
+        for clamps in [true, false] {
+            for (item, place) in self.items.iter_mut().zip(&places) {
+                let moving =
+                    place.and_then(|place| moving.get(place)).filter(|moving| moving.clamps == clamps);
+                if moving.is_some() {
+                    // Where there is no room what others hold more now is theirs until the end.
+                    output = item.refit(around, want, output, clamps)?;
+                }
+            }
+        }
+        let new = moving.iter().enumerate().filter(|(at, _)| !places.contains(&Some(*at)));
+        let claims: Vec<Claim> = new.map(|(_, moving)| moving.claim()).collect();
+        let want = Want { output_limit: Some(output / want.answers()), ..*want };
+        let Decision::Admitted(admitted) = reserve(around, &claims, &want) else { return None };
+        let mut added = admitted.reservation;
         if !claims.is_empty() {
             output = output.min(added.output);
         }
-        for item in &mut self.items {
-            let Some(moving) = moving.iter().find(|moving| item.is_of(moving)) else { continue };
-            let Some(fitted) = item.refit(around, want, output, moving.clamps) else {
-                // What others hold more now is theirs until the end.
-                added.release(around);
-                return None;
-            };
-            output = fitted;
-        }
         let since = u16::try_from(failed.len()).unwrap_or(u16::MAX);
         added.items.iter_mut().for_each(|item| item.since = since);
-        let stays = |item: &Item| !item.rule.moves || moving.iter().any(|moving| item.is_of(moving));
-        let (kept, left) = std::mem::take(&mut self.items).into_iter().partition(stays);
+        let (mut kept, mut left) = (Vec::new(), Vec::new());
+        for (item, place) in std::mem::take(&mut self.items).into_iter().zip(&places) {
+            let stays = place.is_some() || !item.rule.moves;
+            if stays { kept.push(item) } else { left.push(item) }
+        }
         self.items = kept;
         self.items.extend(added.items);
         self.items.sort_by_key(|item| slots::slot(item.account));

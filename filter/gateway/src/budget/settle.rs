@@ -213,6 +213,16 @@ pub(super) fn reach(around: &Around<'_>, item: &Item) -> Reach {
     if item.rule.fleet.as_ref().is_some_and(closed) { Reach::Granted } else { Reach::Limit }
 }
 
+/// The same for a request that goes on to another target: it may be a slice ahead of what was granted, as where it is new.
+pub(super) fn reach_ahead(around: &Around<'_>, item: &Item) -> Reach {
+    let is_up = item.rule.fleet.is_some() && !Link::read(around.store).is_down(around.now);
+    let dry = || {
+        let account = slots::Page::read(around.store, slot(item.account)).account(item.account);
+        account.and_then(|account| account.grant).is_some_and(|grant| grant.dry > around.now)
+    };
+    if is_up && !dry() { Reach::Ahead } else { reach(around, item) }
+}
+
 /// Lets an item hold `each` for up to this many tokens more, and returns for how many; `None`: it holds nothing any more.
 fn grow(around: &Around<'_>, item: &Item, tokens: u64, each: u64) -> Option<u64> {
     let reach = reach(around, item);

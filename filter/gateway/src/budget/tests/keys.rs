@@ -103,6 +103,27 @@ fn who_has_no_account_of_his_own_stays_in_the_shared_one() {
 }
 
 #[test]
+fn who_shares_an_account_leaves_it_for_one_of_his_own() {
+    let bench = Bench::new(json!({ "limit": { "tokens": 200 }, "window": { "fixed": "1m" },
+        "per": ["provider", "user"], "maxKeys": 1, "onFull": "share", "forgeable": true }));
+    let (own, other): (&[_], &[_]) =
+        (&[("provider", "openai"), ("user", "a")], &[("provider", "gemini"), ("user", "a")]);
+    let admit = |facts| match reserve(&bench.around(), &bench.claims(facts), &want(60, 60)) {
+        Decision::Admitted(admitted) => admitted.reservation,
+        other => panic!("{other:?}"),
+    };
+    let held = |facts| standings(&bench.around(), &bench.claims(facts))[0].held;
+    let (first, mut second) = (admit(own), admit(other));
+    assert_eq!(held(own), 120);
+    let mut follows =
+        || second.follow(&bench.around(), &bench.budgets.moving(&Sent(own)), &want(60, 60), &[]);
+    assert!(follows().is_none(), "its own account has 80 left");
+    first.release(&bench.around());
+    assert!(follows().is_some());
+    assert_eq!(held(own), 120);
+}
+
+#[test]
 fn a_threshold_says_whose_account_reached_it() {
     let bench =
         Bench::new(json!({ "limit": { "requests": 4 }, "window": { "fixed": "1m" }, "thresholds": [50],
