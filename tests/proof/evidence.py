@@ -211,6 +211,9 @@ def entries(plan: Plan, budget: Budget, one: Evidence, several: bool) -> list[tu
         last = place == len(places) - 1
         here = [index for index in range(len(one.attempts)) if at <= index and (last or index < places[place + 1])]
         served = here if budget.moves else range(len(one.attempts))
+        if len({one.attempts[index].model for index in here}) > 1:
+            # What a dearer model may use is held only when it is its turn.
+            until = received[here[-1]]
         amount, hold = charged(budget, one, served, last), most_held(plan, budget, one) + wasted(budget, one, served).most
         # Who moved on has left the account before.
         settled = settled_by(one, until) if last else received[places[place + 1]]
@@ -314,7 +317,8 @@ def unseen(one: Evidence) -> Range:
     begun = attempt.received if attempt else seen.left
     since = one.attempts[-2].received if len(one.attempts) > 1 else seen.sent
     until = attempt.left if attempt and attempt.left else max(seen.left, seen.ended, attempt.finished if attempt else 0.0) + SLACK
-    held = output(one)
+    # Where it went on it may have been limited to less.
+    held = seen.wish.answers * min(attempt.limit or MOST, MOST) if attempt else output(one)
     most = seen.wish.answers * min(seen.wish.cap or MOST, MOST) if held is None else held
 
     def tokens(seconds: float) -> int:
